@@ -1,0 +1,142 @@
+"""`rlsd`: the commands, their options and exit codes (0 done, 1 failed, 2 wrong usage)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from rlsd.errors import RlsdError
+
+app = typer.Typer(
+    help="Post-train language models on checkable tasks with token-level credit (RLSD).",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Config = Annotated[Path, typer.Argument(help="The run's TOML file.", show_default=False)]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; repeatable."),
+]
+
+
+@app.command()
+def run(
+    config: Config,
+    set_: Set = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
+) -> None:
+    """Run the whole system on this machine to the end of the training.
+
+    Starts Redis and the four services as separate processes, shows the progress, and writes the
+    run's folder with metrics, weights, checkpoints and an HTML report. Ctrl-C ends the current
+    step, writes a checkpoint and stops; `--resume` goes on from there.
+
+    Example: rlsd run examples/chain/rlsd.toml --set run.steps=50
+    """
+    from rlsd.cli.run import run_command
+
+    run_command(config, set_ or [], resume=resume)
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def serve(
+    context: typer.Context,
+    service: Annotated[str, typer.Argument(help="rollout, verifier, teacher or learner.")],
+) -> None:
+    """Start one service, as the images do.
+
+    Everything after the name goes to the service: `rlsd serve rollout --help` lists it. Addresses
+    of the other parts come from RLSD_REDIS_URL, RLSD_ROLLOUT_ADDRESS, RLSD_VERIFIER_ADDRESS and
+    RLSD_TEACHER_ADDRESS.
+
+    Example: rlsd serve verifier --bind 0.0.0.0:50052 --http 0.0.0.0:8080
+    """
+    if service not in ("rollout", "verifier", "teacher", "learner"):
+        raise typer.BadParameter(f"{service!r}; one of rollout, verifier, teacher, learner")
+    os.execv(sys.executable, [sys.executable, "-m", f"services.{service}", *context.args])
+
+
+@app.command()
+def compare(  # noqa: PLR0913  each argument is an option of the command
+    config: Config,
+    methods: Annotated[
+        str,
+        typer.Option(
+            help="Arms, by comma: a method, or a method with a control "
+            "(rlsd:permuted, rlsd:other-reference), optionally as NAME=METHOD."
+        ),
+    ] = "grpo,rlsd,opsd",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs an arm, with seeds 0, 1, …")] = 3,
+    set_for: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ARM:SECTION.KEY=VALUE", help="Override for one arm; repeatable."),
+    ] = None,
+    set_: Set = None,
+    parallel: Annotated[int, typer.Option(min=1, help="Runs at once.")] = 1,
+    out: Annotated[Path | None, typer.Option(help="Folder of the comparison.")] = None,
+) -> None:
+    """Compare methods at matched steps: the same prompts and seeds for every arm.
+
+    Writes results.json, compare.html and compare.png. A finished run in the folder is reused, so
+    an interrupted comparison goes on where it stopped.
+
+    Example: rlsd compare examples/chain/rlsd.toml --methods grpo,rlsd,rlsd:permuted
+    --set-for grpo:learner.lr=2e-4 --seeds 3
+    """
+    from rlsd.cli.compare import CompareOptions, compare_command
+
+    options = CompareOptions(
+        methods=methods.split(","), seeds=seeds, set_for=set_for or [], parallel=parallel, out=out
+    )
+    compare_command(config, set_ or [], options)
+
+
+@app.command()
+def verify(
+    file: Annotated[Path, typer.Argument(help="JSONL of {kind, response, reference, params}.")],
+) -> None:
+    r"""Print a verdict for each line of a file: for trying a verifier on real outputs.
+
+    Example line: {"kind": "math", "response": "so \\boxed{42}", "reference": "42"}
+    """
+    from rlsd.cli.verify import verify_command
+
+    verify_command(file)
+
+
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="A run's folder, or a comparison's.")],
+) -> None:
+    """Write the HTML report of a run or a comparison, one self-contained file."""
+    from rlsd.report.compare import write_compare_report
+    from rlsd.report.run import write_run_report
+
+    results = folder / "results.json"
+    path = write_compare_report(results) if results.exists() else write_run_report(folder)
+    Console().print(f"report: {path}")
+
+
+@app.command()
+def doctor() -> None:
+    """Say in words what this machine lacks to run the system, with the remedy."""
+    from rlsd.cli.doctor import doctor_command
+
+    doctor_command()
+
+
+def main() -> None:
+    """Entry point: an error of ours is one line on standard error."""
+    try:
+        app()
+    except RlsdError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"rlsd: {error}")
+        sys.exit(1)

@@ -1,0 +1,105 @@
+"""`rlsd doctor`: what this machine has and lacks, in words."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+
+from rlsd.errors import StreamError
+from rlsd.streams.embedded import find_server
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    state: str
+    remedy: str = ""
+    """Empty when nothing is missing."""
+    is_needed: bool = True
+    """Whether `rlsd run` fails without it."""
+
+
+def doctor_command() -> None:
+    """Print the findings; exit code 1 when something needed is missing."""
+    findings = list(examine())
+    table = Table("", "what", "state", "remedy", box=None, pad_edge=False)
+    for finding in findings:
+        mark = "ok" if not finding.remedy else ("MISSING" if finding.is_needed else "-")
+        table.add_row(mark, finding.what, finding.state, finding.remedy)
+    Console(highlight=False, markup=False).print(table)
+    if any(f.remedy and f.is_needed for f in findings):
+        raise SystemExit(1)
+
+
+def examine() -> Iterator[Finding]:
+    """Look at everything that local mode uses."""
+    yield Finding(what="Python", state=sys.version.split()[0])
+    cores = os.cpu_count() or 1
+    yield Finding(
+        what="CPU cores",
+        state=str(cores),
+        remedy="" if cores >= 2 else "two or more let generation and learning overlap",
+        is_needed=False,
+    )
+    for module, extra in _NEEDED.items():
+        yield _module(module, extra, is_needed=True)
+    for module, extra in _OPTIONAL.items():
+        yield _module(module, extra, is_needed=False)
+    yield _redis()
+    yield _gpu()
+    yield _disk()
+
+
+_NEEDED = {
+    "torch": "local",
+    "transformers": "local",
+    "fastapi": "verifier",
+    "math_verify": "verifier",
+}
+_OPTIONAL = {"vllm": "vllm", "sglang": "sglang", "ray": "ray", "datasets": "datasets"}
+
+
+def _module(module: str, extra: str, *, is_needed: bool) -> Finding:
+    if importlib.util.find_spec(module):
+        return Finding(what=module, state="installed")
+    return Finding(
+        what=module,
+        state="not installed",
+        remedy=f"pip install 'rlsd[{extra}]'",
+        is_needed=is_needed,
+    )
+
+
+def _redis() -> Finding:
+    if url := os.environ.get("RLSD_REDIS_URL"):
+        return Finding(what="Redis", state=f"RLSD_REDIS_URL is set ({url.rpartition('@')[2]})")
+    try:
+        return Finding(what="Redis", state=f"private server: {find_server().name}")
+    except StreamError as error:
+        return Finding(what="Redis", state="no server found", remedy=str(error))
+
+
+def _gpu() -> Finding:
+    if shutil.which("nvidia-smi"):
+        return Finding(what="GPU", state="NVIDIA driver found")
+    return Finding(
+        what="GPU", state="none", remedy="small models train on the CPU", is_needed=False
+    )
+
+
+def _disk() -> Finding:
+    free_gib = shutil.disk_usage(".").free / 2**30
+    return Finding(
+        what="disk",
+        state=f"{free_gib:.0f} GiB free here",
+        remedy="" if free_gib > 2 else "a run keeps weights, checkpoints and its batch log here",
+    )

@@ -1,0 +1,316 @@
+"""The run's configuration: one file, small sections, every key checked before anything starts.
+
+All services of a run read the same file (on Kubernetes, one ConfigMap), so a value that two of them
+need is written once. Addresses and secrets are not in it: they come from the environment
+(`Addresses`), because they differ between a laptop and a cluster while the run stays the same.
+Library code and objectives take plain arguments, never a section of this file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rlsd.errors import ConfigError
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class RunSection(Section):
+    """The run as a whole."""
+
+    id: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
+    """Names the folder of the run, its streams and its weights."""
+    dir: Path = Path("runs")
+    """Where run folders are made; shared by all services (a ReadWriteMany volume on a cluster)."""
+    seed: int = 0
+    """Fixes prompt order and sampling; two runs with one seed see the same prompts."""
+    steps: int = Field(default=200, ge=1)
+    """Optimizer steps."""
+    groups_per_step: int = Field(default=8, ge=1)
+    """Groups (prompts) that one step consumes."""
+    max_staleness: int = Field(default=0, ge=0)
+    """Versions a trajectory may be behind when it is trained on; 0 is on-policy."""
+    transport: Literal["redis", "grpc"] = "redis"
+    """redis: stages are stream workers. grpc: the learner calls the stages itself."""
+    abandoned_after_s: float = Field(default=30.0, gt=0)
+    """Seconds without a heartbeat after which a worker's groups pass to another one."""
+    threads: int = Field(default=1, ge=1)
+    """Compute threads of each process. More threads than cores slow everything down."""
+
+
+class ModelSection(Section):
+    """The policy."""
+
+    path: str
+    """Folder (or hub name) with a transformers causal language model and its tokenizer."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of generation and scoring; the learner keeps float32 master weights."""
+
+
+class DataSection(Section):
+    """Prompts to train on and prompts to measure on."""
+
+    train: str
+    """Path (.jsonl, .json, .parquet) or `reasoning_gym:TASK?size=N` or `datasets:NAME?split=S`."""
+    held_out: str | None = None
+    """The same for evaluation; never trained on."""
+    shape: Literal["auto", "rlsd", "gsm8k", "verl", "trl"] = "auto"
+    """How the records are written."""
+    verifier: str | None = None
+    """Verifier kind for records that name none."""
+    limit: int | None = Field(default=None, ge=1)
+    """Read at most this many training records."""
+
+
+class MethodSection(Section):
+    """What is learned from a batch: a named choice over advantages, credit, surrogate, divergence.
+
+    A key left out keeps the method's own default (`docs/objectives.md`).
+    """
+
+    name: str = "rlsd"
+    """grpo, dr_grpo, dapo, gspo, cispo, rlsd, opsd, grpo+opsd, sdpo or opd."""
+    lam: float | None = Field(default=None, ge=0, le=1)
+    """λ at step 0: the share of token-level credit."""
+    eps_w: float | None = Field(default=None, ge=0, le=1)
+    """Half-width of the clip of the token weight w."""
+    decay_steps: int | None = Field(default=None, ge=0)
+    """Steps over which λ falls linearly to 0; 0 keeps it constant."""
+    student_source: Literal["scorer", "old", "current"] | None = None
+    """Whose student log-prob Δ is taken against."""
+    negative_only: bool | None = None
+    """Reweight only trajectories with a negative advantage."""
+    permute: bool | None = None
+    """Control: Δ permuted within each sequence (same values, no alignment)."""
+    clip_low: float | None = Field(default=None, gt=0)
+    """Half-width of the trust region below ratio 1."""
+    clip_high: float | None = Field(default=None, gt=0)
+    """Half-width of the trust region above ratio 1."""
+    beta: float | None = Field(default=None, ge=0, le=1)
+    """Divergence of OPSD: 0 forward KL, 1 reverse KL, between them a generalised JSD."""
+    divergence_weight: float | None = Field(default=None, ge=0)
+    """Weight of the divergence in the loss."""
+    num_support: int = Field(default=64, ge=1)
+    """Tokens for each position that a distillation method asks of the teacher."""
+
+    def overrides(self) -> dict[str, Any]:
+        """The keys that were set, for `rlsd.objectives.method_named`."""
+        return self.model_dump(exclude={"name", "num_support"}, exclude_none=True)
+
+
+class RolloutSection(Section):
+    """How completions are drawn."""
+
+    engine: Literal["transformers"] = "transformers"
+    """Generation engine."""
+    group_size: int = Field(default=8, ge=2)
+    """G: completions for each prompt."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature; scoring uses the same."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus share; below 1 the log-probs are those of the full distribution."""
+    max_tokens: int = Field(default=512, ge=1)
+    """Longest completion."""
+    max_batch: int = Field(default=256, ge=1)
+    """Completions that the engine generates at once."""
+    probe_tolerance: float = Field(default=1e-3, gt=0)
+    """After a weight update, the largest |Δ log-prob| allowed between engine and published probe."""
+
+
+class VerifierSection(Section):
+    """How verdicts are had."""
+
+    timeout_s: float = Field(default=10.0, gt=0)
+    """Deadline of one check; then the verdict is a timeout, never a reward."""
+    max_concurrency: int = Field(default=64, ge=1)
+    """Checks that run at once."""
+    math_workers: int = Field(default=1, ge=1)
+    """Child processes for mathematics."""
+
+
+class TeacherSection(Section):
+    """How the teacher reads privileged context."""
+
+    sync_every: int = Field(default=10, ge=1)
+    """N: the teacher holds the policy's weights of step floor((s-1)/N)·N; 1 is a live teacher."""
+    template: str = (
+        "{prompt}\n\nHere is a reference solution:\n{privileged}\n\n"
+        "After understanding the reference solution, solve the problem in your own words."
+    )
+    """The teacher's last user turn; must contain {prompt} and {privileged}."""
+    model: str | None = None
+    """A fixed external teacher (opd) with the same vocabulary; None: the policy's own weights."""
+    reference: Literal["own", "other"] = "own"
+    """Control: `other` gives each prompt the privileged context of the next one."""
+    max_prefix_tokens: int = Field(default=16384, ge=1)
+    """Longer teacher prompts are not scored: the group keeps weight 1 and is counted."""
+
+    @model_validator(mode="after")
+    def _template_has_both_fields(self) -> TeacherSection:
+        for name in ("{prompt}", "{privileged}"):
+            if name not in self.template:
+                raise ValueError(f"template must contain {name}")
+        return self
+
+
+class LearnerSection(Section):
+    """How the policy is updated."""
+
+    ranks: int = Field(default=1, ge=1)
+    """Processes that shard the model (FSDP2, torchrun)."""
+    lr: float = Field(default=1e-6, gt=0)
+    """Learning rate after warm-up."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the learning rate rises linearly."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW, decoupled."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this global norm."""
+    microbatch_tokens: int = Field(default=16384, ge=1)
+    """Padded tokens of one forward pass; bounds memory, does not change the result."""
+    checkpoint_every: int = Field(default=50, ge=1)
+    """Steps between checkpoints (the batch log covers the steps between them)."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Older checkpoints are deleted."""
+    stage_timeout_s: float = Field(default=600.0, gt=0)
+    """A step whose groups make no progress for this long ends the run with the stage it waits for."""
+
+
+class EvaluationSection(Section):
+    """Held-out measurement, through the same services."""
+
+    every: int = Field(default=20, ge=1)
+    """Steps between evaluations; the first is before training, the last after it."""
+    samples: int = Field(default=4, ge=0)
+    """k of mean@k; 0 measures greedy accuracy alone."""
+    limit: int | None = Field(default=256, ge=1)
+    """Held-out prompts used."""
+    leakage_patterns: tuple[str, ...] = (
+        r"reference solution",
+        r"the given answer",
+        r"as provided",
+    )
+    """A completion that matches one cites what only the teacher has read."""
+
+
+class RunConfig(Section):
+    """The whole file."""
+
+    run: RunSection = RunSection()
+    model: ModelSection
+    data: DataSection
+    method: MethodSection = MethodSection()
+    rollout: RolloutSection = RolloutSection()
+    verifier: VerifierSection = VerifierSection()
+    teacher: TeacherSection = TeacherSection()
+    learner: LearnerSection = LearnerSection()
+    evaluation: EvaluationSection = EvaluationSection()
+
+    @property
+    def run_dir(self) -> Path:
+        """The folder of this run: batch log, weights, checkpoints, metrics, report."""
+        return self.run.dir / self.run.id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Addresses:
+    """Where the other parts are. From the environment, since only it knows."""
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    rollout: str = "127.0.0.1:50051"
+    verifier: str = "127.0.0.1:50052"
+    teacher: str = "127.0.0.1:50053"
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Addresses:
+        """`RLSD_REDIS_URL`, `RLSD_ROLLOUT_ADDRESS`, `RLSD_VERIFIER_ADDRESS`, `RLSD_TEACHER_ADDRESS`."""
+        names = {
+            "redis_url": "RLSD_REDIS_URL",
+            "rollout": "RLSD_ROLLOUT_ADDRESS",
+            "verifier": "RLSD_VERIFIER_ADDRESS",
+            "teacher": "RLSD_TEACHER_ADDRESS",
+        }
+        return cls(**{k: environment[v] for k, v in names.items() if v in environment})
+
+
+def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
+    """The configuration in a TOML (or resolved JSON) file, with `a.b=c` overrides applied.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, wrong value; the message names the key.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(
+            f"config {path}: cannot be read ({cause}); give an existing file"
+        ) from cause
+    try:
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as cause:
+        raise ConfigError(f"config {path}: not valid {path.suffix[1:].upper()}: {cause}") from cause
+    for override in overrides:
+        _apply(values, override)
+    try:
+        return RunConfig.model_validate(values)
+    except ValidationError as cause:
+        raise ConfigError(
+            f"config {path}: " + "; ".join(_explain(e) for e in cause.errors())
+        ) from cause
+
+
+def _apply(values: dict[str, Any], override: str) -> None:
+    """Set one `section.key=value`; the value is TOML, or a plain string when it is not."""
+    dotted, separator, raw = override.partition("=")
+    keys = dotted.strip().split(".")
+    if not separator or not all(keys):
+        raise ConfigError(f"--set {override!r}: write it as section.key=value")
+    try:
+        value = tomllib.loads(f"value = {raw}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = raw
+    table = values
+    for key in keys[:-1]:
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"--set {override!r}: {key} is a value, not a section")
+    table[keys[-1]] = value
+
+
+def _explain(error: Any) -> str:
+    """One validation error as `section.key: what; remedy`."""
+    location = [str(part) for part in error["loc"]]
+    where = ".".join(location)
+    if error["type"] == "extra_forbidden":
+        known = _keys_of(location[:-1])
+        close = difflib.get_close_matches(location[-1], known, n=1)
+        remedy = f"did you mean {close[0]!r}?" if close else f"known keys: {', '.join(known)}"
+        return f"{where}: unknown key; {remedy}"
+    if error["type"] == "missing":
+        return f"{where}: missing; add it"
+    return f"{where}: {error['msg'][:1].lower()}{error['msg'][1:]}, got {error['input']!r}"
+
+
+def _keys_of(location: Sequence[str]) -> list[str]:
+    model: type[BaseModel] = RunConfig
+    for part in location:
+        annotation = model.model_fields[part].annotation
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return []
+        model = annotation
+    return sorted(model.model_fields)

@@ -1,0 +1,1 @@
+"""Prompts: read from files and catalogues, checked, ordered, compared."""

@@ -1,0 +1,170 @@
+"""Rows of a catalogue that another package holds: `datasets:NAME?…`, `reasoning_gym:TASK?…`.
+
+Both packages are optional and imported only here.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from rlsd.data.records import did_you_mean
+from rlsd.data.rows import LocatedRow, Rows
+from rlsd.errors import ConfigError
+
+DATASETS_KEYS = ("split", "name", "revision")
+
+ANSWER_MARKER = "Answer:"
+ANSWER_FORM = (
+    f"You may think first. End with '{ANSWER_MARKER}' and the final answer alone after it."
+)
+
+ONE_ANSWER = frozenset(
+    {
+        *("ab", "binary_matrix", "bitwise_arithmetic", "chain_sum", "circuit_logic"),
+        *("color_cube_rotation", "dice", "emoji_mystery", "family_relationships"),
+        *("figlet_font", "gsm_symbolic", "letter_jumble", "manipulate_matrix"),
+        *("needle_haystack", "path_star", "products", "rectangle_count", "self_reference"),
+        *("sentence_reordering", "spell_backward", "spiral_matrix", "string_insertion"),
+        *("tsumego", "word_sorting", "zebra_puzzles"),
+    }
+)
+"""Tasks whose own scorer gives the full reward to one text alone, forms of writing it aside."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """A parsed URI, `package:name?key=value&…`."""
+
+    uri: str
+    name: str
+    query: Mapping[str, str]
+
+
+def parse_uri(uri: str) -> Catalogue:
+    """The parts of a catalogue's URI.
+
+    Raises:
+        ConfigError: no name, or a query that is not `key=value&…`.
+    """
+    package, _, rest = uri.partition(":")
+    name, _, query = rest.partition("?")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
+    except ValueError as cause:
+        raise ConfigError(
+            f"data {uri}: {query!r} is not a query; write key=value&key=value"
+        ) from cause
+    if not name:
+        raise ConfigError(f"data {uri}: no name; write {package}:NAME?key=value")
+    return Catalogue(uri=uri, name=name, query=dict(pairs))
+
+
+def datasets_rows(catalogue: Catalogue) -> Rows:
+    """Rows of a dataset of the `datasets` package: a hub name or a folder.
+
+    Query: `split` (default train), `name` (the dataset's configuration), `revision`.
+
+    Raises:
+        ConfigError: `datasets` is not installed, an unknown key, or it cannot load the dataset.
+    """
+    for key in catalogue.query:
+        if key not in DATASETS_KEYS:
+            _refuse(catalogue, f"unknown key {key!r}", key, DATASETS_KEYS)
+    try:
+        import datasets
+    except ImportError as cause:
+        raise ConfigError(
+            f"data {catalogue.uri}: datasets is not installed; run pip install 'rlsd[datasets]'"
+        ) from cause
+    try:
+        rows = datasets.load_dataset(catalogue.name, **{"split": "train", **catalogue.query})
+    except (OSError, ValueError) as cause:
+        what = " ".join(str(cause).split())
+        raise ConfigError(
+            f"data {catalogue.uri}: cannot be loaded ({what}); correct name and split"
+        ) from cause
+    return _numbered(catalogue, rows)
+
+
+def reasoning_gym_rows(catalogue: Catalogue, *, checked_by_user: bool) -> Rows:
+    """Records, in our own shape, of a procedurally made reasoning-gym task.
+
+    The query is the task's own configuration; `size` is 500 and `seed` is 0 where it has none. The
+    prompt asks for the answer after a marker, which `exact` compares; the teacher reads the answer.
+
+    Not covered: reasoning-gym's own scorers. A task for which they may accept several answers
+    (countdown, rubiks_cube, …) is refused, since `exact` would punish right ones. Partial credit,
+    and other ways to write one answer (letter case, thousands separators), `exact` does not know.
+
+    Args:
+        checked_by_user: the user has named a verifier, which is then left to the record's default.
+
+    Raises:
+        ConfigError: reasoning-gym is not installed, an unknown task, a configuration it refuses, or
+            a task with several right answers and no verifier.
+    """
+    try:
+        import reasoning_gym
+        from reasoning_gym.factory import DATASETS
+    except ImportError as cause:
+        raise ConfigError(
+            f"data {catalogue.uri}: reasoning-gym is not installed; "
+            "run pip install 'rlsd[reasoning-gym]'"
+        ) from cause
+    if catalogue.name not in DATASETS:
+        _refuse(catalogue, f"unknown task {catalogue.name!r}", catalogue.name, sorted(DATASETS))
+    if not checked_by_user:
+        _refuse_several_answers(catalogue, DATASETS[catalogue.name][0])
+    settings = {"size": 500, "seed": 0} | {k: _value(v) for k, v in catalogue.query.items()}
+    try:
+        task = reasoning_gym.create_dataset(catalogue.name, **settings)
+    except (AssertionError, AttributeError, TypeError, ValueError) as cause:
+        raise ConfigError(
+            f"data {catalogue.uri}: reasoning-gym refuses this ({cause}); correct the query"
+        ) from cause
+    records = (_reasoning_gym_record(item, checked_by_user=checked_by_user) for item in task)
+    return _numbered(catalogue, records)
+
+
+def _refuse_several_answers(catalogue: Catalogue, task_class: Any) -> None:
+    """The package's default scorer and the tasks of `ONE_ANSWER` accept one answer."""
+    has_own_scorer = "score_answer" in vars(task_class)
+    if has_own_scorer and catalogue.name not in ONE_ANSWER:
+        raise ConfigError(
+            f"data {catalogue.uri}: {catalogue.name} has its own scorer, which may accept several "
+            "answers; set data.verifier to one that does too, or choose another task"
+        )
+
+
+def _reasoning_gym_record(item: Mapping[str, Any], *, checked_by_user: bool) -> dict[str, Any]:
+    record: dict[str, Any] = {
+        "prompt": f"{item['question']}\n\n{ANSWER_FORM}",
+        "reference": item["answer"],
+    }
+    if not checked_by_user:
+        params = {"after": ANSWER_MARKER, "last": True}
+        record["verifier"] = {"kind": "exact", "params": params}
+    return record
+
+
+def _numbered(catalogue: Catalogue, rows: Iterable[object]) -> Rows:
+    for line, values in enumerate(rows, start=1):
+        yield LocatedRow(file=catalogue.uri, line=line, values=values)
+
+
+def _refuse(catalogue: Catalogue, what: str, word: str, known: Sequence[str]) -> None:
+    close = did_you_mean(word, known)
+    remedy = f"did you mean {close!r}?" if close else f"known: {', '.join(known)}"
+    raise ConfigError(f"data {catalogue.uri}: {what}; {remedy}")
+
+
+def _value(text: str) -> Any:
+    """A number, truth value or list where the text is JSON of one, else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

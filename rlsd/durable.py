@@ -1,0 +1,50 @@
+"""Writing so that a reader, or a restart, sees the whole thing or nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Put `content` at `path`: written aside, flushed to disk, renamed into place."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    with aside.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.replace(path)
+    _sync(path.parent)
+
+
+def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
+    """Make folder `path` with what `fill` writes into it; an existing one is replaced.
+
+    A failure (disk full, a crash in `fill`) leaves what was there before.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    try:
+        fill(aside)
+        for file in sorted(p for p in aside.rglob("*") if p.is_file()):
+            _sync(file)
+        _sync(aside)
+        if path.exists():
+            shutil.rmtree(path)
+        aside.rename(path)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    _sync(path.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

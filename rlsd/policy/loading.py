@@ -1,0 +1,112 @@
+"""Load the model and tokenizer of a run, and install a published version in place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from rlsd.errors import ConfigError, WeightsError
+from rlsd.policy.scoring import sequence_logprobs
+from rlsd.weights import Manifest, Probe, WeightStore
+
+transformers_logging.disable_progress_bar()  # standard error carries JSON lines only
+
+
+def load_model(path: str, *, dtype: str = "float32") -> Any:
+    """The causal language model at `path` in evaluation mode.
+
+    Raises:
+        ConfigError: it cannot be loaded.
+    """
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            path, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+        )
+    except (OSError, ValueError) as cause:
+        raise ConfigError(
+            f"model.path {path!r}: no causal language model can be loaded "
+            f"({_first_line(cause)}); give a folder with config.json and safetensors"
+        ) from cause
+    return model.eval()
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer at `path`; it must have a chat template and an end-of-sequence token.
+
+    Raises:
+        ConfigError: it cannot be loaded, or one of the two is missing.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as cause:
+        raise ConfigError(
+            f"model.path {path!r}: no tokenizer can be loaded ({_first_line(cause)})"
+        ) from cause
+    for attribute in ("chat_template", "eos_token_id"):
+        if getattr(tokenizer, attribute) is None:
+            raise ConfigError(f"model.path {path!r}: the tokenizer has no {attribute}; add one")
+    return tokenizer
+
+
+def prompt_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
+    """Token ids of a chat up to where the assistant's completion begins."""
+    ids = tokenizer.apply_chat_template(
+        messages, add_generation_prompt=True, tokenize=True, return_dict=False
+    )
+    return list(ids)
+
+
+def install(model: Any, store: WeightStore, version: int, *, tolerance: float) -> Manifest:
+    """Load a verified version into `model` in place, then prove it by the learner's probe.
+
+    Args:
+        tolerance: largest |Δ log-prob| in nats between this model and the learner on the probe.
+
+    Raises:
+        WeightsError: the version is not whole, does not fit, or the probe disagrees.
+    """
+    manifest = store.verify(version)
+    state: dict[str, torch.Tensor] = {}
+    for file in sorted(store.path(version).glob("*.safetensors")):
+        state.update(load_file(file))
+    try:
+        missing, unexpected = model.load_state_dict(state, strict=False)
+    except RuntimeError as cause:
+        raise WeightsError(f"weights v{version}: do not fit the model ({cause})") from cause
+    model.tie_weights()
+    tied = set(getattr(model, "all_tied_weights_keys", None) or ())
+    if unexpected or set(missing) - tied:
+        raise WeightsError(f"weights v{version}: missing {missing}, unexpected {unexpected}")
+    difference = probe_difference(model, manifest.probe)
+    if not difference <= tolerance:
+        raise WeightsError(
+            f"weights v{version}: log-probs differ from the learner's by {difference:.2g} nats "
+            f"on the probe, allowed {tolerance:g}"
+        )
+    return manifest
+
+
+def take_probe(model: Any, token_ids: list[int]) -> Probe:
+    """The probe of a model's present weights."""
+    logprobs = sequence_logprobs(model, token_ids)
+    return Probe(token_ids=tuple(token_ids), logprobs=tuple(logprobs.tolist()))
+
+
+def probe_difference(model: Any, probe: Probe) -> float:
+    """Largest |Δ log-prob| in nats between the model and the probe."""
+    logprobs = sequence_logprobs(model, list(probe.token_ids))
+    return float((logprobs - torch.tensor(probe.logprobs)).abs().max())
+
+
+def save_model(model: Any, state: dict[str, torch.Tensor], folder: Path) -> None:
+    """Write `state` as a folder that transformers, vLLM and SGLang can load."""
+    model.save_pretrained(folder, state_dict=state)
+
+
+def _first_line(cause: Exception) -> str:
+    return str(cause).strip().splitlines()[0][:200] if str(cause).strip() else type(cause).__name__

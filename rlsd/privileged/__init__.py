@@ -1,0 +1,1 @@
+"""Building the teacher's view: context (text) and alignment (tokens). Pure."""

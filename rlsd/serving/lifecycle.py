@@ -1,0 +1,133 @@
+"""Run one service process: start, serve, drain, stop. The only place that handles signals.
+
+A background loop's failure drains the server and then propagates; nothing is swallowed. The order of
+a stop is: loops stop taking work and hand back what they hold, in-flight calls drain, the port
+closes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1._async import HealthServicer
+from grpc_reflection.v1alpha import reflection
+
+from rlsd.errors import ConfigError
+from rlsd.serving.channel import MESSAGE_LIMIT_BYTES
+from rlsd.serving.interceptors import ErrorStatus
+
+log = logging.getLogger(__name__)
+
+Background = Callable[[asyncio.Event], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    """Where a service listens and how long it may drain."""
+
+    bind: str = "127.0.0.1:0"
+    """host:port; port 0 takes a free one."""
+    max_concurrent_rpcs: int = 1024
+    drain_s: float = 20.0
+    """Seconds that loops and in-flight calls may run on after SIGTERM."""
+
+
+async def serve(
+    config: ServerConfig,
+    register: Callable[[grpc.aio.Server], str],
+    background: Sequence[Background] = (),
+    *,
+    on_ready: Callable[[int], None] = lambda _: None,
+) -> None:
+    """Serve until SIGTERM or SIGINT, or until a background loop returns or raises.
+
+    Args:
+        register: adds the servicer to the server and returns its full proto name.
+        background: loops that return soon after the event is set. One that returns earlier (a
+            learner that finished its steps) ends the whole service.
+
+    Raises:
+        ConfigError: the port is taken.
+        ExceptionGroup: a background loop raised; the server has been drained first.
+    """
+    server = grpc.aio.server(
+        interceptors=[ErrorStatus()],
+        maximum_concurrent_rpcs=config.max_concurrent_rpcs,
+        options=[
+            ("grpc.so_reuseport", 0),  # else two services share a port and each gets half the calls
+            ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
+            ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
+        ],
+    )
+    checker = HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(checker, server)
+    service_name = register(server)
+    reflection.enable_server_reflection(
+        (service_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), server
+    )
+    port = _bind(server, config.bind)
+    async with _stop_event() as stopping:
+        await server.start()
+        await checker.set(service_name, health_pb2.HealthCheckResponse.SERVING)
+        await checker.set("", health_pb2.HealthCheckResponse.SERVING)
+        log.info("service ready", extra={"service": service_name, "port": port})
+        on_ready(port)
+        try:
+            await _run_until_stopped(background, stopping, config.drain_s)
+        finally:
+            await checker.enter_graceful_shutdown()
+            await server.stop(config.drain_s)
+            log.info("service stopped", extra={"service": service_name})
+
+
+def _bind(server: grpc.aio.Server, bind: str) -> int:
+    try:
+        return server.add_insecure_port(bind)
+    except RuntimeError as cause:
+        raise ConfigError(
+            f"--bind {bind}: the address is in use or not of this machine; choose another port"
+        ) from cause
+
+
+async def _run_until_stopped(
+    background: Sequence[Background], stopping: asyncio.Event, drain_s: float
+) -> None:
+    """Run the loops; after the stop event they have `drain_s` to return."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_end_service_with(loop, stopping)) for loop in background]
+        await stopping.wait()
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=drain_s)
+            for task in late:
+                log.warning("loop did not drain in time", extra={"drain_s": drain_s})
+                task.cancel()
+
+
+async def _end_service_with(loop: Background, stopping: asyncio.Event) -> None:
+    """Run one loop; whichever way it ends, the service ends with it."""
+    try:
+        await loop(stopping)
+    finally:
+        stopping.set()
+
+
+@contextlib.asynccontextmanager
+async def _stop_event() -> AsyncIterator[asyncio.Event]:
+    """An event set by SIGTERM or SIGINT; handlers are removed on exit."""
+    loop = asyncio.get_running_loop()
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        yield stopping
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)

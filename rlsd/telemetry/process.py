@@ -1,0 +1,23 @@
+"""What every service process does first: threads, logs, its end with its parent."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+
+from rlsd.telemetry.logs import configure_logs
+
+_PR_SET_PDEATHSIG = 1
+
+
+def prepare_process(service: str, *, run_id: str = "", threads: int = 1) -> None:
+    """Set up logs and the compute-thread limit; must run before torch is imported.
+
+    With `RLSD_DIE_WITH_PARENT` set (local mode does), the process ends when its parent does, so a
+    killed `rlsd run` leaves nothing behind.
+    """
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    configure_logs(service, run_id=run_id, level=os.environ.get("RLSD_LOG_LEVEL", "INFO"))
+    if os.environ.get("RLSD_DIE_WITH_PARENT"):
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

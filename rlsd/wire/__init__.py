@@ -1,0 +1,1 @@
+"""What passes between services: protobuf messages and their only translator."""

@@ -1,0 +1,1 @@
+"""The learner service: admits prompts, seals batches, trains, checkpoints, publishes."""

@@ -1,0 +1,371 @@
+"""The learner's one loop, on rank 0: admit, gather, log, train, publish, measure.
+
+    admit groups ─▶ gather a batch ─▶ write it to the batch log ─▶ train ─▶ publish ─▶ evaluate
+         ▲                                       │ durable: settle, credits return
+         └───────────────────────────────────────┘
+
+The batch log is written before the step is trained. A run that was stopped anywhere loads its
+newest checkpoint, executes the logged steps after it, and goes on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from typing import Any
+
+import torch
+
+from rlsd.errors import ServiceError
+from rlsd.objectives.methods import ZeroVariance
+from rlsd.objectives.schedules import teacher_version_at
+from rlsd.staleness import staleness
+from rlsd.trajectory import Group, GroupOutcome
+from services.learner import metrics
+from services.learner.checkpoint import Meta
+from services.learner.evaluation import Evaluator
+from services.learner.feeder import Feeder, Position
+from services.learner.ledger import Ledger, decide
+from services.learner.progress import Progress
+from services.learner.ranks import Command, Rank
+from services.learner.run_log import RunLog
+from services.learner.stages import Stages
+
+log = logging.getLogger(__name__)
+
+_COLLECT_WAIT_S = 1.0
+_IDLE_EVERY_S = 60.0
+"""While rank 0 waits for groups, the other ranks hear of it this often (they time out at 600 s)."""
+
+
+class Learner:
+    """Drives a run from where it stands to its last step."""
+
+    def __init__(
+        self,
+        rank: Rank,
+        stages: Stages,
+        feeder: Feeder,
+        evaluator: Evaluator | None,
+        *,
+        run_log: RunLog,
+    ) -> None:
+        self._rank = rank
+        self._config = rank.config
+        self._stages = stages
+        self._feeder = feeder
+        self._evaluator = evaluator
+        self._run_log = run_log
+        self._thread = ThreadPoolExecutor(
+            1, "train", initializer=lambda: torch.set_num_threads(rank.config.run.threads)
+        )
+        self.ledger = Ledger()
+        self.progress = Progress(num_steps=rank.config.run.steps)
+        self._resamples = rank.method.zero_variance is ZeroVariance.RESAMPLE
+        self._ready: dict[int, Group] = {}
+        self._early: list[Group] = []
+        """Rejected, and settled before their step so that others could take their place."""
+        self._batch_sha256 = ""
+        self._before_s = 0.0
+        self._started = time.monotonic()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Train to the last step, or until `stopping`; both end with a checkpoint and a summary."""
+        await self._resume()
+        if self._evaluator and self.step == 0 and not self._run_log.evaluations():
+            await self._evaluate()
+        while self.step < self._config.run.steps and not stopping.is_set():
+            self._started_step = time.monotonic()
+            groups = await self._gather(stopping)
+            if groups is None:
+                break
+            await self._step(groups)
+        await self._finish(interrupted=self.step < self._config.run.steps)
+
+    @property
+    def step(self) -> int:
+        """Steps done, which is also the published policy version."""
+        return self.progress.step
+
+    def elapsed_s(self) -> float:
+        """Seconds of this run, earlier parts of an interrupted one included."""
+        return self._before_s + time.monotonic() - self._started
+
+    # --- restart -------------------------------------------------------------------------------
+
+    async def _resume(self) -> None:
+        """Bring weights and ledger to the last logged step."""
+        meta = await self._compute(self._rank.restore)
+        if meta is not None:
+            self.progress.step, self._before_s = meta.step, meta.elapsed_s
+            self._run_log.rewind(meta.step)
+        logged = self._rank.paths.batch_log.steps()
+        sha256 = ""
+        for step in logged:
+            batch = self._rank.paths.batch_log.read(step, previous_sha256=sha256)
+            sha256 = batch.sha256
+            for group in batch.groups:
+                self.ledger.resolve(group)
+            if meta is not None and step == meta.step and meta.batch_sha256 != sha256:
+                raise ServiceError(f"batch log: step {step} is not the one checkpoint {step} saw")
+        self._batch_sha256 = sha256
+        if self._rank.paths.weights.latest() is None:
+            await self._lead(Command.PUBLISH, 0)
+        for step in range(self.step + 1, len(logged) + 1):
+            log.info("step re-executed", extra={"step": step})
+            self._record(step, await self._lead(Command.TRAIN, step), {})
+            self.progress.step = step
+            await self._lead(Command.PUBLISH, step)
+        if self.step and self._rank.paths.weights.latest() != self.step:
+            await self._lead(Command.PUBLISH, self.step)
+
+    # --- one step ------------------------------------------------------------------------------
+
+    async def _gather(self, stopping: asyncio.Event) -> list[Group] | None:
+        """The groups of the next step in index order, or None when the run is to stop."""
+        deadline = _Deadline(self._config.learner.stage_timeout_s)
+        idle = _Deadline(_IDLE_EVERY_S)
+        while not stopping.is_set():
+            await self._admit()
+            groups = self._seal()
+            if groups is not None:
+                return groups
+            self.progress.depths = await self._stages.depths()
+            collected = await self._stages.collect(wait_s=_COLLECT_WAIT_S)
+            for group in collected:
+                await self._receive(group)
+            if collected:
+                deadline.reset()
+            if deadline.passed:
+                raise ServiceError(
+                    f"no group has come back for {deadline.after_s:g} s; "
+                    f"{self.progress.waiting_for()}; see that service's log"
+                )
+            if idle.passed:
+                await self._lead(Command.IDLE)
+                idle.reset()
+        return None
+
+    async def _admit(self) -> None:
+        """Fill the credits with new groups, in index order."""
+        free = self._feeder.limit - len(self.ledger.in_flight)
+        if free <= 0:
+            return
+        stop = (
+            None if self._resamples else self._config.run.steps * self._config.run.groups_per_step
+        )
+        indices = self.ledger.next_indices(free, stop=stop)
+        groups = []
+        for index in indices:
+            position = Position(policy_version=self.step, num_in_flight=len(self.ledger.in_flight))
+            groups.append(self._feeder.group(index, position))
+            self.ledger.admit([index])
+        if groups:
+            await self._stages.admit(groups, limit=self._feeder.limit)
+            metrics.ADMITTED.inc(len(groups))
+
+    async def _receive(self, group: Group) -> None:
+        """Keep a group that came back for its step; drop one that has an outcome already."""
+        if self.ledger.is_known(group.index) or group.index in self._ready:
+            self.ledger.duplicates += 1
+            metrics.DUPLICATES.inc()
+            await self._stages.settle([group])
+            return
+        group = decide(
+            group, learner_version=self.step, max_staleness=self._config.run.max_staleness
+        )
+        if self._resamples and group.outcome is not GroupOutcome.TRAINED:
+            # Its credit must return now, or no other group could take its place in this step.
+            # Not lost: it is logged with the step, and made again if we crash before that.
+            self._early.append(group)
+            self.ledger.resolve(group)
+            await self._stages.settle([group])
+            return
+        self._ready[group.index] = group
+
+    def _seal(self) -> list[Group] | None:
+        """The batch of the next step, once enough groups have come back; lowest indices first."""
+        needed = self._config.run.groups_per_step
+        if len(self._ready) < needed:
+            return None
+        chosen = [self._ready.pop(index) for index in sorted(self._ready)[:needed]]
+        early, self._early = self._early, []
+        return sorted([*chosen, *early], key=lambda g: g.index)
+
+    async def _step(self, groups: list[Group]) -> None:
+        """Log, settle, train, publish and measure one batch."""
+        step = self.step + 1
+        phases = {"wait": time.monotonic() - self._started_step}
+        with _timed(phases, "log"):
+            self._batch_sha256 = self._rank.paths.batch_log.append(
+                step, groups, previous_sha256=self._batch_sha256
+            )
+            for group in groups:
+                if not self.ledger.is_known(group.index):
+                    self.ledger.resolve(group)
+            await self._stages.settle(groups)
+        with _timed(phases, "train"):
+            learned = await self._lead(Command.TRAIN, step)
+        staleness_mean = _mean(
+            staleness(self.step, t.min_policy_version) for g in groups for t in g.trajectories
+        )
+        self.progress.step = step
+        with _timed(phases, "publish"):
+            await self._lead(Command.PUBLISH, step)
+            if step % self._config.learner.checkpoint_every == 0:
+                await self._checkpoint()
+            self._retain()
+        self._record(step, learned, phases, groups=groups, staleness_mean=staleness_mean)
+        every = self._config.evaluation.every
+        if self._evaluator and (step % every == 0 or step == self._config.run.steps):
+            await self._evaluate()
+
+    async def _checkpoint(self) -> None:
+        version = teacher_version_at(self.step + 1, sync_every=self._config.teacher.sync_every)
+        meta = Meta(
+            run_id=self._config.run.id,
+            step=self.step,
+            batch_sha256=self._batch_sha256,
+            teacher_version=version,
+            elapsed_s=self.elapsed_s(),
+        )
+        await self._lead(Command.CHECKPOINT, self.step, meta=meta)
+
+    def _retain(self) -> None:
+        """Keep the versions that a live reader, the teacher or a checkpoint may still name."""
+        checkpoints = self._rank.paths.checkpoints
+        keep = {checkpoints.meta(s).teacher_version for s in checkpoints.steps()}
+        oldest = self.step - self._config.run.max_staleness - 1
+        keep |= set(range(oldest, self.step + 1))
+        sync = self._config.teacher.sync_every
+        steps = range(max(1, oldest), self.step + 2)
+        keep |= {teacher_version_at(s, sync_every=sync) for s in steps}
+        self._rank.paths.weights.retain(keep)
+
+    async def _evaluate(self) -> None:
+        assert self._evaluator is not None
+        evaluation = await self._evaluator.measure(step=self.step, policy_version=self.step)
+        self.progress.evaluation = evaluation
+        self._run_log.evaluation(asdict(evaluation))
+        metrics.HELD_OUT_ACCURACY.set(evaluation.greedy_accuracy)
+        log.info(
+            "evaluated",
+            extra={"step": self.step, "greedy_accuracy": evaluation.greedy_accuracy},
+        )
+
+    # --- records -------------------------------------------------------------------------------
+
+    def _record(
+        self,
+        step: int,
+        learned: dict[str, float],
+        phases: dict[str, float],
+        *,
+        groups: list[Group] | None = None,
+        staleness_mean: float = 0.0,
+    ) -> None:
+        """One line of metrics.jsonl, the gauges, and what the progress display shows."""
+        if groups is None:
+            groups = list(self._rank.paths.batch_log.read(step).groups)
+        rewards = [r for g in groups for r in g.rewards if r is not None]
+        trajectories = [t for g in groups for t in g.trajectories]
+        line: dict[str, Any] = {
+            "step": step,
+            "time_s": self.elapsed_s(),
+            "step_s": sum(phases.values()),
+            "phase_s": phases,
+            "reward_mean": _mean(rewards),
+            "completion_tokens_mean": _mean(t.num_tokens for t in trajectories),
+            "groups": {
+                o.value: sum(g.outcome is o for g in groups)
+                for o in (GroupOutcome.TRAINED, GroupOutcome.REJECTED, GroupOutcome.FAILED)
+            },
+            "staleness_mean": staleness_mean,
+            **learned,
+        }
+        self._run_log.metrics(line)
+        self.progress.reward_mean = line["reward_mean"]
+        self.progress.staleness_mean = staleness_mean
+        metrics.observe_step(line, self.ledger)
+
+    async def _finish(self, *, interrupted: bool) -> None:
+        if self.step and self.step not in self._rank.paths.checkpoints.steps():
+            await self._checkpoint()
+        await self._lead(Command.STOP)
+        self._thread.shutdown(wait=True)
+        self._run_log.summary(self._summary(interrupted=interrupted))
+        log.info("run interrupted" if interrupted else "run done", extra={"step": self.step})
+
+    def _summary(self, *, interrupted: bool) -> dict[str, Any]:
+        evaluations = self._run_log.evaluations()
+        log_ = self._rank.paths.batch_log
+        trained = [
+            (g.group_id, len(g.trajectories))
+            for s in log_.steps()
+            for g in log_.read(s).groups
+            if g.outcome is GroupOutcome.TRAINED
+        ]
+        return {
+            "run_id": self._config.run.id,
+            "method": self._config.method.name,
+            "seed": self._config.run.seed,
+            "steps": self.step,
+            "policy_version": self.step,
+            "held_out_accuracy": {
+                "start": evaluations[0]["greedy_accuracy"] if evaluations else None,
+                "end": evaluations[-1]["greedy_accuracy"] if evaluations else None,
+            },
+            "outcomes": self.ledger.outcomes(),
+            "identity_residual": self.ledger.residual,
+            "trained_twice": len(trained) - len({group_id for group_id, _ in trained}),
+            "trajectories": sum(n for _, n in trained),
+            "verdicts": dict(self.ledger.verdicts),
+            "duplicates_dropped": self.ledger.duplicates,
+            "duration_s": self.elapsed_s(),
+            "interrupted": interrupted,
+        }
+
+    # --- the compute thread --------------------------------------------------------------------
+
+    async def _lead(self, command: Command, step: int = 0, **extra: Any) -> dict[str, float]:
+        learned: dict[str, float] = await self._compute(
+            lambda: self._rank.lead(command, step, **extra)
+        )
+        return learned
+
+    async def _compute(self, call: Callable[[], Any]) -> Any:
+        """Run on the one thread that touches the model; the loop stays responsive."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+class _Deadline:
+    """A point in time that progress pushes away."""
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+        self.reset()
+
+    def reset(self) -> None:
+        self._at = time.monotonic() + self.after_s
+
+    @property
+    def passed(self) -> bool:
+        return time.monotonic() > self._at
+
+
+@contextlib.contextmanager
+def _timed(phases: dict[str, float], name: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    phases[name] = time.monotonic() - started
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean of what there is; 0 of nothing."""
+    found = list(values)
+    return sum(found) / len(found) if found else 0.0

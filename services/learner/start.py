@@ -1,0 +1,104 @@
+"""Wire the learner together and run it: rank 0 serves and leads, the other ranks follow."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+
+import grpc
+import torch
+import torch.distributed as dist
+
+from rlsd.config import Addresses, RunConfig
+from rlsd.data.sources import Dataset, load_prompts
+from rlsd.errors import ConfigError
+from rlsd.objectives.methods import method_named
+from rlsd.policy.loading import load_tokenizer, prompt_ids
+from rlsd.privileged.context import policy_messages
+from rlsd.serving.http import metrics_endpoint
+from rlsd.serving.lifecycle import ServerConfig, serve
+from rlsd.streams.redis import RedisStream
+from rlsd.wire.v1 import learner_service_pb2, learner_service_pb2_grpc
+from services.learner import ranks
+from services.learner.evaluation import Evaluator
+from services.learner.feeder import Feeder
+from services.learner.loop import Learner
+from services.learner.run_log import RunLog
+from services.learner.service import LearnerService
+from services.learner.stages import CalledStages, QueuedStages, Stages
+
+log = logging.getLogger(__name__)
+
+_PROBE_TOKENS = 64
+
+
+async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
+    """Train to the end of the run, or until stopped."""
+    torch.set_num_threads(config.run.threads)
+    ranks.join()
+    train = _load(config, config.data.train, limit=config.data.limit)
+    try:
+        method = method_named(config.method.name, **config.method.overrides())
+    except ValueError as cause:
+        raise ConfigError(f"method: {cause}") from cause
+    tokenizer = load_tokenizer(config.model.path)
+    probe_ids = prompt_ids(tokenizer, policy_messages(train.prompts[0]))[:_PROBE_TOKENS]
+    rank = ranks.Rank(config, method, pad_id=tokenizer.pad_token_id or 0, probe_ids=probe_ids)
+    if rank.policy.rank > 0:
+        rank.restore()
+        rank.follow()
+        dist.destroy_process_group()
+        return
+    async with contextlib.AsyncExitStack() as stack:
+        stack.enter_context(metrics_endpoint(metrics))
+        addresses = Addresses.from_environment()
+        calls = await stack.enter_async_context(
+            CalledStages(addresses, timeout_s=config.learner.stage_timeout_s)
+        )
+        stages: Stages = calls
+        if config.run.transport == "redis":
+            stream = RedisStream.from_url(
+                addresses.redis_url, config.run.id, abandoned_after_s=config.run.abandoned_after_s
+            )
+            stack.push_async_callback(stream.aclose)
+            await stream.ping()
+            stages = QueuedStages(stream, consumer=f"learner-{os.getpid()}")
+        evaluator = None
+        if config.data.held_out is not None:
+            held_out = _load(config, config.data.held_out, limit=config.evaluation.limit)
+            evaluator = Evaluator(held_out.prompts, config, calls)
+        learner = Learner(
+            rank,
+            stages,
+            Feeder(train.prompts, config, method),
+            evaluator,
+            run_log=RunLog(config.run_dir),
+        )
+        service = LearnerService(learner, run_id=config.run.id)
+
+        def register(server: grpc.aio.Server) -> str:
+            learner_service_pb2_grpc.add_LearnerServiceServicer_to_server(service, server)
+            return learner_service_pb2.DESCRIPTOR.services_by_name["LearnerService"].full_name
+
+        drain_s = config.learner.stage_timeout_s
+        await serve(ServerConfig(bind=bind, drain_s=drain_s), register, [learner.run])
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def _load(config: RunConfig, source: str, *, limit: int | None) -> Dataset:
+    """Prompts of a source; what was left out is logged with its reasons."""
+    dataset = load_prompts(
+        source, default_verifier=config.data.verifier, shape=config.data.shape, limit=limit
+    )
+    log.info(
+        "prompts loaded",
+        extra={
+            "source": source,
+            "kept": dataset.kept,
+            "rejected": len(dataset.rejected),
+            "reasons": [f"{r.file}:{r.line}: {r.reason}" for r in dataset.rejected[:5]],
+        },
+    )
+    return dataset

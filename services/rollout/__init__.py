@@ -1,0 +1,1 @@
+"""The rollout service: samples completions under the newest published weights."""

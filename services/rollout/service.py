@@ -1,0 +1,100 @@
+"""The rollout service: a group of completions for each prompt, over gRPC and as a stream worker."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+
+import grpc
+import numpy as np
+
+from rlsd.privileged.context import policy_messages
+from rlsd.streams.stage import Stage
+from rlsd.streams.stream import Delivery
+from rlsd.streams.worker import Advance
+from rlsd.trajectory import Group, Trajectory
+from rlsd.wire.convert import decode, encode, group_from_proto, group_to_proto
+from rlsd.wire.v1 import rollout_service_pb2 as pb
+from rlsd.wire.v1 import rollout_service_pb2_grpc as rpc
+from services.rollout import metrics
+from services.rollout.engines.engine import Completion, Engine, GenerationRequest
+
+
+def trajectory_seed(group: Group, member: int) -> int:
+    """63-bit seed of one trajectory, from run seed, prompt, member and required version.
+
+    The group's admission index is mixed in too, so that a prompt seen again in a later epoch is
+    sampled afresh. The run's id is not: two runs that differ in method alone start alike.
+    """
+    key = (
+        f"{group.sampling.seed}/{group.index}/{group.prompt.id}/{member}"
+        f"/{group.required_policy_version}"
+    )
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+
+
+class RolloutService(rpc.RolloutServiceServicer):
+    """One core, `generate`, behind two shells."""
+
+    def __init__(self, engine: Engine, *, engine_name: str, run_id: str) -> None:
+        self._engine = engine
+        self._engine_name = engine_name
+        self._run_id = run_id
+
+    async def generate(self, group: Group) -> Group:
+        """The group with its prompt ids and trajectories filled in."""
+        started = time.monotonic()
+        ids = self._engine.tokenize(policy_messages(group.prompt))
+        sampling = group.sampling
+        completions = await self._engine.generate(
+            GenerationRequest(
+                prompt_ids=tuple(ids),
+                seeds=tuple(trajectory_seed(group, m) for m in range(sampling.num_completions)),
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                max_tokens=sampling.max_tokens,
+                required_policy_version=group.required_policy_version,
+            )
+        )
+        metrics.observe(completions, len(ids), time.monotonic() - started)
+        metrics.POLICY_VERSION.set(self._engine.policy_version)
+        return replace(
+            group,
+            prompt_token_ids=np.asarray(ids, dtype=np.int32),
+            trajectories=tuple(_trajectory(m, c) for m, c in enumerate(completions)),
+        )
+
+    async def process(self, delivery: Delivery) -> Advance:
+        """The stream worker's shell."""
+        group = await self.generate(decode(delivery.payload))
+        return Advance(to_stage=Stage.VERIFY, payload=encode(group))
+
+    async def Generate(  # noqa: N802  the name of the rpc
+        self, request: pb.GenerateRequest, context: grpc.ServicerContext
+    ) -> pb.GenerateResponse:
+        """The gRPC shell."""
+        group = await self.generate(group_from_proto(request.group))
+        return pb.GenerateResponse(group=group_to_proto(group))
+
+    async def GetStatus(  # noqa: N802
+        self, request: pb.RolloutServiceGetStatusRequest, context: grpc.ServicerContext
+    ) -> pb.RolloutServiceGetStatusResponse:
+        """Which weights are installed."""
+        return pb.RolloutServiceGetStatusResponse(
+            run_id=self._run_id,
+            engine=self._engine_name,
+            policy_version=self._engine.policy_version,
+        )
+
+
+def _trajectory(member: int, completion: Completion) -> Trajectory:
+    return Trajectory(
+        member=member,
+        token_ids=completion.token_ids,
+        rollout_logprobs=completion.rollout_logprobs,
+        text=completion.text,
+        finish_reason=completion.finish_reason,
+        min_policy_version=completion.min_policy_version,
+        max_policy_version=completion.max_policy_version,
+    )

@@ -1,0 +1,1 @@
+"""The teacher service: scores sampled tokens under privileged context and the plain prompt."""

@@ -1,0 +1,33 @@
+"""Metrics of the teacher service."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+from rlsd.trajectory import Group
+
+TRAJECTORIES = Counter("rlsd_teacher_trajectories", "Trajectories by what was done.", ["outcome"])
+TOKENS = Counter("rlsd_teacher_tokens", "Completion tokens scored.")
+DURATION = Histogram(
+    "rlsd_teacher_group_duration_seconds",
+    "From the request of a group to its scores, waiting included.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+VERSION = Gauge("rlsd_teacher_version", "Weight version that scores.")
+PREFIXES_TOO_LONG = Counter(
+    "rlsd_teacher_prefixes_too_long",
+    "Groups left without scores because the privileged prompt is too long (token weight 1).",
+)
+
+
+def observe(group: Group, duration_s: float) -> None:
+    """Count one finished group."""
+    scored = [t for t in group.trajectories if t.scores is not None]
+    TRAJECTORIES.labels("scored").inc(len(scored))
+    TRAJECTORIES.labels("skipped").inc(len(group.trajectories) - len(scored))
+    TOKENS.inc(sum(t.num_tokens for t in scored))
+    DURATION.observe(duration_s)
+    if group.teacher_skipped:
+        PREFIXES_TOO_LONG.inc()
+    if scored and scored[0].scores is not None:
+        VERSION.set(scored[0].scores.teacher_version)

@@ -1,0 +1,54 @@
+"""The teacher service: scores for each group, over gRPC and as a stream worker."""
+
+from __future__ import annotations
+
+import time
+
+import grpc
+
+from rlsd.serving.batcher import Batcher
+from rlsd.streams.stage import Stage
+from rlsd.streams.stream import Delivery
+from rlsd.streams.worker import Advance
+from rlsd.trajectory import Group
+from rlsd.wire.convert import decode, encode, group_from_proto, group_to_proto
+from rlsd.wire.v1 import teacher_service_pb2 as pb
+from rlsd.wire.v1 import teacher_service_pb2_grpc as rpc
+from services.teacher import metrics
+from services.teacher.scorer import Scorer
+
+
+class TeacherService(rpc.TeacherServiceServicer):
+    """One core, `score`, behind two shells."""
+
+    def __init__(self, scorer: Scorer, batcher: Batcher[Group, Group], *, run_id: str) -> None:
+        self._scorer = scorer
+        self._batcher = batcher
+        self._run_id = run_id
+
+    async def score(self, group: Group) -> Group:
+        """The group with the teacher's scores filled in."""
+        started = time.monotonic()
+        scored = await self._batcher.submit(group)
+        metrics.observe(scored, time.monotonic() - started)
+        return scored
+
+    async def process(self, delivery: Delivery) -> Advance:
+        """The stream worker's shell."""
+        group = await self.score(decode(delivery.payload))
+        return Advance(to_stage=Stage.TRAIN, payload=encode(group))
+
+    async def Score(  # noqa: N802  the name of the rpc
+        self, request: pb.ScoreRequest, context: grpc.ServicerContext
+    ) -> pb.ScoreResponse:
+        """The gRPC shell."""
+        group = await self.score(group_from_proto(request.group))
+        return pb.ScoreResponse(group=group_to_proto(group))
+
+    async def GetStatus(  # noqa: N802
+        self, request: pb.TeacherServiceGetStatusRequest, context: grpc.ServicerContext
+    ) -> pb.TeacherServiceGetStatusResponse:
+        """Which weights score."""
+        return pb.TeacherServiceGetStatusResponse(
+            run_id=self._run_id, teacher_version=self._scorer.version
+        )

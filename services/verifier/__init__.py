@@ -1,0 +1,1 @@
+"""The verifier service: decides about completions, and says so when it cannot."""

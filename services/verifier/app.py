@@ -1,0 +1,183 @@
+"""The HTTP face: batches of checks for whoever does not speak gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from fastapi import Body, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from rlsd.trajectory import Verdict, VerifierSpec
+from services.verifier.core import Verifier
+
+MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_ITEMS = 1024
+
+_EXAMPLES: Any = {
+    "maths": {
+        "summary": "One right and one wrong answer",
+        "value": {
+            "items": [
+                {"kind": "math", "completion": r"So \boxed{\frac{2}{4}}.", "reference": "1/2"},
+                {"kind": "math", "completion": "The answer is 3.", "reference": "1/2"},
+            ]
+        },
+    },
+    "exact": {
+        "summary": "The text after a marker",
+        "value": {
+            "items": [
+                {
+                    "kind": "exact",
+                    "params": {"after": "#"},
+                    "completion": "7 ; 4 ; 2 # 9",
+                    "reference": "9",
+                }
+            ]
+        },
+    },
+}
+
+
+class HttpModel(BaseModel):
+    """Frozen, and a key it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Item(HttpModel):
+    """One completion to check."""
+
+    kind: str
+    """Which check: choice, exact or math."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the kind."""
+    completion: str
+    """What the model wrote."""
+    reference: str
+    """The answer that it is checked against."""
+
+
+class VerifyBody(HttpModel):
+    """A batch of checks."""
+
+    items: list[Item] = Field(min_length=1, max_length=MAX_ITEMS)
+    """Verdicts come back in the same order."""
+
+
+class HttpVerdict(HttpModel):
+    """The answer about one completion."""
+
+    outcome: Literal["scored", "error", "timeout"]
+    """Only `scored` carries a reward."""
+    reward: float | None
+    """0 to 1; null unless scored."""
+    reason: str
+    """Short words for people."""
+    duration_s: float
+    """Seconds the check took."""
+
+
+class VerifyAnswer(HttpModel):
+    """The verdicts of a batch."""
+
+    verdicts: list[HttpVerdict]
+    """One for each item, in order."""
+
+
+def create_app(verifier: Verifier, *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+    """The ASGI application over a verifier that somebody else opens and closes."""
+    app = FastAPI(title="rlsd verifier", summary="Verdicts about completions.")
+    app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
+    app.add_exception_handler(RequestValidationError, _wrong_body)
+
+    @app.post(
+        "/v1/verify",
+        responses={413: {"description": f"More than {max_body_bytes} bytes."}},
+    )
+    async def verify(
+        body: Annotated[VerifyBody, Body(openapi_examples=_EXAMPLES)],
+    ) -> VerifyAnswer:
+        """Check up to 1024 completions; a failed check is an `error` verdict, never reward 0."""
+        async with asyncio.TaskGroup() as tasks:
+            pending = [tasks.create_task(_check(verifier, item)) for item in body.items]
+        return VerifyAnswer(verdicts=[_http_verdict(task.result()) for task in pending])
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the service answers."""
+        return {"status": "ok"}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+class BodyLimit:
+    """Answers 413 as soon as a body is known to be too long, declared or not."""
+
+    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
+        self._app = app
+        self._max_body_bytes = max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its bytes counted."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._max_body_bytes:
+            await self._refuse(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > self._max_body_bytes:
+                raise HTTPException(413, self._detail)
+            return message
+
+        await self._app(scope, counted, send)
+
+    @property
+    def _detail(self) -> str:
+        return f"body over {self._max_body_bytes} bytes; send fewer items at once"
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = JSONResponse({"detail": self._detail}, status_code=413)
+        await response(scope, receive, send)
+
+
+async def _check(verifier: Verifier, item: Item) -> Verdict:
+    spec = VerifierSpec(kind=item.kind, params=item.params)
+    return await verifier.check(spec, item.completion, item.reference)
+
+
+def _http_verdict(verdict: Verdict) -> HttpVerdict:
+    return HttpVerdict(
+        outcome=verdict.outcome.value,
+        reward=verdict.reward if verdict.is_scored else None,
+        reason=verdict.reason,
+        duration_s=verdict.duration_s,
+    )
+
+
+async def _wrong_body(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong and where, without sending back the completions."""
+    assert isinstance(error, RequestValidationError)
+    found = [
+        {"where": ".".join(str(part) for part in e["loc"][:6])[:200], "what": e["msg"][:200]}
+        for e in error.errors()[:20]
+    ]
+    return JSONResponse({"detail": found}, status_code=422)

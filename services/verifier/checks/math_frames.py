@@ -1,0 +1,35 @@
+"""What passes between the service and a maths child: JSON behind its length, never pickle."""
+
+from __future__ import annotations
+
+import json
+import struct
+from enum import StrEnum
+from typing import Any
+
+HEADER = struct.Struct(">I")
+FRAME_LIMIT_BYTES = 4 * 1024 * 1024
+
+
+class Comparison(StrEnum):
+    """What a child says about a reference and an answer."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    UNREADABLE_ANSWER = "unreadable answer"
+    UNREADABLE_REFERENCE = "unreadable reference"
+    FAILED = "failed"
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """The frame of a message."""
+    body = json.dumps(message).encode("ascii")
+    return HEADER.pack(len(body)) + body
+
+
+def body_length(header: bytes) -> int:
+    """Bytes that follow a header; raises ValueError over the limit."""
+    (length,) = HEADER.unpack(header)
+    if length > FRAME_LIMIT_BYTES:
+        raise ValueError(f"frame of {length} bytes, at most {FRAME_LIMIT_BYTES} agreed")
+    return int(length)

@@ -1,0 +1,190 @@
+"""The children that do algebra: a fixed number of them, killed at the deadline and replaced.
+
+| waits for | unblocked by |
+|---|---|
+| an idle child | the end of another comparison, at most its deadline later |
+| a reply | the child, its death, or the deadline |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from dataclasses import dataclass
+from json import loads
+from types import TracebackType
+from typing import Any, Self
+
+from rlsd.errors import VerifierError, boundary
+from services.verifier.checks.math_frames import HEADER, Comparison, body_length, pack
+
+_START_TIMEOUT_S = 60.0
+_CHILD = "services.verifier.checks.math_child"
+_KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+"""Everything else stays here: the child reads what a model wrote, and needs no secrets."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """What a child found; `detail` says more when it failed."""
+
+    comparison: Comparison
+    detail: str = ""
+
+
+class MathPool:
+    """Compares mathematical expressions in child processes, each one question at a time."""
+
+    def __init__(self, *, num_children: int, timeout_s: float) -> None:
+        """Prepare `num_children`; a comparison may take `timeout_s`, waiting not counted."""
+        self._children = [MathChild() for _ in range(num_children)]
+        self._idle: asyncio.Queue[MathChild] = asyncio.Queue()
+        self._timeout_s = timeout_s
+
+    async def __aenter__(self) -> Self:
+        """Start the children and wait until they are warm; raises VerifierError."""
+        try:
+            for child in self._children:
+                await child.spawn()
+            for child in self._children:
+                await child.become_ready()
+                self._idle.put_nowait(child)
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Kill the children."""
+        await self._close()
+
+    async def compare(self, reference: str, answer: str, *, is_located: bool) -> Reply:
+        """Whether the two are the same mathematics.
+
+        Args:
+            is_located: `answer` is an expression; otherwise prose with one in it.
+
+        Raises:
+            TimeoutError: the deadline passed; the child has been replaced.
+            VerifierError: the child died, or none could be started.
+        """
+        question = {"reference": reference, "answer": answer, "is_located": is_located}
+        child = await self._idle.get()
+        try:
+            await child.become_ready()
+            return await child.ask(question, timeout_s=self._timeout_s)
+        except (TimeoutError, VerifierError):
+            await child.spawn()  # it warms up while nobody waits for it
+            raise
+        finally:
+            self._idle.put_nowait(child)
+
+    async def _close(self) -> None:
+        for child in self._children:
+            await child.aclose()
+
+
+class MathChild:
+    """One child process, started anew whenever it was killed or has died."""
+
+    def __init__(self) -> None:
+        self._process: asyncio.subprocess.Process | None = None
+        self._is_ready = False
+
+    async def spawn(self) -> None:
+        """Start a fresh process without waiting until it is warm."""
+        await self.aclose()
+        environment = {k: os.environ[k] for k in _KEPT_ENVIRONMENT if k in os.environ}
+        with boundary(VerifierError, "maths child cannot be started", OSError):
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", _CHILD),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                env=environment,
+            )
+
+    async def become_ready(self) -> None:
+        """Return once the process is warm; one that died while idle is replaced first.
+
+        Raises:
+            VerifierError: it does not start.
+        """
+        if self._process is None or self._has_ended(self._process):
+            await self.spawn()
+        if self._is_ready:
+            return
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                await self._receive()
+        except (VerifierError, TimeoutError) as cause:
+            raise VerifierError(
+                f"maths child does not start ({cause}); is rlsd[verifier] installed?"
+            ) from cause
+        self._is_ready = True
+
+    async def ask(self, question: dict[str, Any], *, timeout_s: float) -> Reply:
+        """The reply; without one, whatever the reason, the process is killed."""
+        has_answered = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                reply = await self._exchange(question)
+            has_answered = True
+        finally:
+            if not has_answered:
+                self._kill()  # else the next question would get this one's reply
+        return reply
+
+    async def aclose(self) -> None:
+        """Kill the process and wait for its end."""
+        self._kill()
+        if self._process is not None:
+            await self._process.wait()
+        self._process = None
+        self._is_ready = False
+
+    async def _exchange(self, question: dict[str, Any]) -> Reply:
+        process = self._running
+        assert process.stdin is not None
+        try:
+            process.stdin.write(pack(question))
+            await process.stdin.drain()
+        except ConnectionError as cause:
+            raise VerifierError(await self._epitaph()) from cause
+        reply = await self._receive()
+        return Reply(
+            comparison=Comparison(reply["comparison"]), detail=str(reply.get("detail", ""))
+        )
+
+    async def _receive(self) -> Any:
+        process = self._running
+        assert process.stdout is not None
+        try:
+            header = await process.stdout.readexactly(HEADER.size)
+            return loads(await process.stdout.readexactly(body_length(header)))
+        except (asyncio.IncompleteReadError, ConnectionError) as cause:
+            raise VerifierError(await self._epitaph()) from cause
+        except ValueError as cause:
+            raise VerifierError(f"maths child broke its protocol: {cause}") from cause
+
+    async def _epitaph(self) -> str:
+        code = await self._running.wait()
+        return f"maths child died ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+
+    @property
+    def _running(self) -> asyncio.subprocess.Process:
+        assert self._process is not None, "a child is spawned before it is used"
+        return self._process
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.returncode is None:
+            self._process.kill()
+
+    @staticmethod
+    def _has_ended(process: asyncio.subprocess.Process) -> bool:
+        return process.returncode is not None or process.stdout is None or process.stdout.at_eof()

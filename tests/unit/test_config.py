@@ -1,0 +1,71 @@
+import pytest
+
+from rlsd.config import Addresses, load
+from rlsd.errors import ConfigError
+
+MINIMAL = '[model]\npath = "m"\n[data]\ntrain = "t.jsonl"\n'
+
+
+@pytest.fixture
+def file(tmp_path):
+    path = tmp_path / "run.toml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def test_a_minimal_file_gets_the_vetted_defaults(file):
+    config = load(file)
+    assert (config.run.max_staleness, config.rollout.group_size) == (0, 8)
+    assert config.method.overrides() == {}
+
+
+def test_an_unknown_key_is_named_with_the_one_that_was_meant(file):
+    file.write_text(MINIMAL + "[run]\nstep = 3\n")
+    with pytest.raises(ConfigError, match=r"run\.step: unknown key; did you mean 'steps'\?"):
+        load(file)
+
+
+def test_an_unknown_section_lists_the_known_ones(file):
+    file.write_text(MINIMAL + "[zzz]\nx = 3\n")
+    with pytest.raises(ConfigError, match="zzz: unknown key; known keys: data, evaluation"):
+        load(file)
+
+
+def test_a_missing_key_is_named(file):
+    file.write_text('[data]\ntrain = "t"\n')
+    with pytest.raises(ConfigError, match="model: missing; add it"):
+        load(file)
+
+
+def test_a_value_out_of_range_is_named_with_what_was_given(file):
+    with pytest.raises(ConfigError, match=r"run\.steps: .*greater than or equal to 1, got 0"):
+        load(file, ["run.steps=0"])
+
+
+def test_overrides_are_toml_or_plain_text(file):
+    config = load(file, ["run.steps=7", "method.name=grpo", "learner.betas=[0.9, 0.95]"])
+    assert (config.run.steps, config.method.name) == (7, "grpo")
+    assert config.learner.betas == (0.9, 0.95)
+
+
+def test_an_override_without_a_value_says_how_to_write_it(file):
+    with pytest.raises(ConfigError, match=r"write it as section\.key=value"):
+        load(file, ["steps"])
+
+
+def test_a_file_that_is_not_there_or_not_toml_is_one_line(file, tmp_path):
+    with pytest.raises(ConfigError, match=r"none\.toml: cannot be read"):
+        load(tmp_path / "none.toml")
+    file.write_text("[run\n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(file)
+
+
+def test_a_teacher_template_needs_both_fields(file):
+    with pytest.raises(ConfigError, match=r"template must contain \{privileged\}"):
+        load(file, ['teacher.template="{prompt}"'])
+
+
+def test_addresses_come_from_the_environment():
+    addresses = Addresses.from_environment({"RLSD_REDIS_URL": "redis://r", "HOME": "/"})
+    assert (addresses.redis_url, addresses.teacher) == ("redis://r", "127.0.0.1:50053")
