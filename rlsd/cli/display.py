@@ -39,7 +39,7 @@ class RunDisplay:
         )
         self._task = self._progress.add_task("step", total=None)
         self._accuracies: list[float] = []
-        self._event = "starting Redis and the services"
+        self._event = "starting Redis and the four services"
         self._live = Live(self._render(None), console=console, refresh_per_second=4)
         self._last_line = time.monotonic()
 

@@ -34,6 +34,15 @@ ONE_ANSWER = frozenset(
 )
 """Tasks whose own scorer gives the full reward to one text alone, forms of writing it aside."""
 
+CHANGING = frozenset(
+    {
+        *("isomorphic_strings", "knight_swap", "list_functions"),
+        *("polynomial_multiplication", "ransom_note", "word_ladder"),
+    }
+)
+"""Tasks whose items differ from process to process in spite of their seed (reasoning-gym 0.1.25):
+a resumed or compared run would see other prompts."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
@@ -90,7 +99,7 @@ def datasets_rows(catalogue: Catalogue) -> Rows:
     return _numbered(catalogue, rows)
 
 
-def reasoning_gym_rows(catalogue: Catalogue, *, checked_by_user: bool) -> Rows:
+def reasoning_gym_rows(catalogue: Catalogue, *, default_verifier: str | None) -> Rows:
     """Records, in our own shape, of a procedurally made reasoning-gym task.
 
     The query is the task's own configuration; `size` is 500 and `seed` is 0 where it has none. The
@@ -101,11 +110,13 @@ def reasoning_gym_rows(catalogue: Catalogue, *, checked_by_user: bool) -> Rows:
     and other ways to write one answer (letter case, thousands separators), `exact` does not know.
 
     Args:
-        checked_by_user: the user has named a verifier, which is then left to the record's default.
+        default_verifier: the kind that the user has named. Another than `exact` is theirs to judge:
+            any task is then let through and its records name no verifier.
 
     Raises:
         ConfigError: reasoning-gym is not installed, an unknown task, a configuration it refuses, or
-            a task with several right answers and no verifier.
+            a task with several right answers that `exact` would check or that its seed does
+            not fix.
     """
     try:
         import reasoning_gym
@@ -117,8 +128,8 @@ def reasoning_gym_rows(catalogue: Catalogue, *, checked_by_user: bool) -> Rows:
         ) from cause
     if catalogue.name not in DATASETS:
         _refuse(catalogue, f"unknown task {catalogue.name!r}", catalogue.name, sorted(DATASETS))
-    if not checked_by_user:
-        _refuse_several_answers(catalogue, DATASETS[catalogue.name][0])
+    by_exact = default_verifier in (None, "exact")
+    _refuse_unsuitable(catalogue, DATASETS[catalogue.name][0], by_exact=by_exact)
     settings = {"size": 500, "seed": 0} | {k: _value(v) for k, v in catalogue.query.items()}
     try:
         task = reasoning_gym.create_dataset(catalogue.name, **settings)
@@ -126,26 +137,31 @@ def reasoning_gym_rows(catalogue: Catalogue, *, checked_by_user: bool) -> Rows:
         raise ConfigError(
             f"data {catalogue.uri}: reasoning-gym refuses this ({cause}); correct the query"
         ) from cause
-    records = (_reasoning_gym_record(item, checked_by_user=checked_by_user) for item in task)
+    records = (_reasoning_gym_record(item, by_exact=by_exact) for item in task)
     return _numbered(catalogue, records)
 
 
-def _refuse_several_answers(catalogue: Catalogue, task_class: Any) -> None:
-    """The package's default scorer and the tasks of `ONE_ANSWER` accept one answer."""
+def _refuse_unsuitable(catalogue: Catalogue, task_class: Any, *, by_exact: bool) -> None:
+    """The package's default scorer and those of `ONE_ANSWER` accept one answer."""
+    if catalogue.name in CHANGING:
+        raise ConfigError(
+            f"data {catalogue.uri}: {catalogue.name} makes other items in each process, whatever "
+            "the seed; write them to a .jsonl file once and give that"
+        )
     has_own_scorer = "score_answer" in vars(task_class)
-    if has_own_scorer and catalogue.name not in ONE_ANSWER:
+    if by_exact and has_own_scorer and catalogue.name not in ONE_ANSWER:
         raise ConfigError(
             f"data {catalogue.uri}: {catalogue.name} has its own scorer, which may accept several "
             "answers; set data.verifier to one that does too, or choose another task"
         )
 
 
-def _reasoning_gym_record(item: Mapping[str, Any], *, checked_by_user: bool) -> dict[str, Any]:
+def _reasoning_gym_record(item: Mapping[str, Any], *, by_exact: bool) -> dict[str, Any]:
     record: dict[str, Any] = {
         "prompt": f"{item['question']}\n\n{ANSWER_FORM}",
         "reference": item["answer"],
     }
-    if not checked_by_user:
+    if by_exact:
         params = {"after": ANSWER_MARKER, "last": True}
         record["verifier"] = {"kind": "exact", "params": params}
     return record

@@ -140,9 +140,7 @@ def _open(source: str, default_verifier: str | None, shape: str) -> _Origin:
     chosen = None if shape == "auto" else Shape(shape)
     if source.startswith("reasoning_gym:"):
         catalogue = catalogues.parse_uri(source)
-        rows = catalogues.reasoning_gym_rows(
-            catalogue, checked_by_user=default_verifier is not None
-        )
+        rows = catalogues.reasoning_gym_rows(catalogue, default_verifier=default_verifier)
         stem = f"{catalogue.name}-{catalogue.query.get('seed', '0')}"
         return _Origin(rows=rows, stem=stem, shape=Shape.RLSD)
     if source.startswith("datasets:"):

@@ -13,14 +13,13 @@ from pathlib import Path
 import grpc
 
 from rlsd.config import RunConfig
-from rlsd.errors import ConfigError, ServiceError
+from rlsd.errors import ConfigError
 from rlsd.local.processes import Child, child_environment, free_ports, service_command
-from rlsd.serving.channel import open_channel, wait_until_serving
+from rlsd.serving.channel import open_channel
 from rlsd.streams.embedded import embedded_redis
 from rlsd.wire.v1 import learner_service_pb2, learner_service_pb2_grpc
 
 _STAGES = ("rollout", "verifier", "teacher")
-_START_TIMEOUT_S = 600.0
 _POLL_S = 0.5
 
 Status = learner_service_pb2.LearnerServiceGetStatusResponse
@@ -74,15 +73,16 @@ async def run_system(
             name: _child(name, config, config_path, environment, ports[name], metrics[name])
             for name in ports
         }
-        for name in _STAGES:
-            await children[name].start()
-            stack.push_async_callback(children[name].stop)
-        await _all_serving([children[n] for n in _STAGES], ports)
-        watcher.on_event("rollout, verifier and teacher are serving")
-        learner = children["learner"]
-        await learner.start()
-        stack.push_async_callback(learner.stop)
-        await _watch(learner, children, ports["learner"], stopping=stopping, watcher=watcher)
+        stack.push_async_callback(_stop_all, list(children.values()))
+        for child in children.values():
+            await child.start()
+        await _watch(children, ports["learner"], stopping=stopping, watcher=watcher)
+
+
+async def _stop_all(children: list[Child]) -> None:
+    """The learner first, so that nothing it waits for goes away under it; then the stages."""
+    await children[-1].stop()
+    await asyncio.gather(*(child.stop() for child in children[:-1]))
 
 
 def _child(
@@ -117,56 +117,37 @@ async def _redis() -> AsyncIterator[str]:
         yield url
 
 
-async def _all_serving(children: list[Child], ports: dict[str, int]) -> None:
-    """Wait for every child's health service; a child that ends meanwhile is the error."""
-
-    async def serving(child: Child) -> None:
-        ready = asyncio.ensure_future(
-            wait_until_serving(f"127.0.0.1:{ports[child.name]}", timeout_s=_START_TIMEOUT_S)
-        )
-        assert child.process is not None
-        ended = asyncio.ensure_future(child.process.wait())
-        try:
-            await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not ready.done():
-                raise ServiceError(f"{child.last_words()} (log: {child.log_path})")
-            await ready
-        finally:
-            ready.cancel()
-            ended.cancel()
-
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            for child in children:
-                tasks.create_task(serving(child))
-    except* ServiceError as errors:
-        raise errors.exceptions[0] from None
-
-
 async def _watch(
-    learner: Child,
-    children: dict[str, Child],
-    port: int,
-    *,
-    stopping: asyncio.Event,
-    watcher: Watcher,
+    children: dict[str, Child], port: int, *, stopping: asyncio.Event, watcher: Watcher
 ) -> None:
-    """Follow the learner to its end, keeping the others alive."""
-    asked_to_stop = False
+    """Follow the learner to its end, keeping the others alive.
+
+    The learner itself waits until the services that it calls are up.
+    """
+    learner = children["learner"]
     async with open_channel(f"127.0.0.1:{port}") as channel:
         stub = learner_service_pb2_grpc.LearnerServiceStub(channel)
         while learner.exit_code != 0:
-            if stopping.is_set() and not asked_to_stop:
-                asked_to_stop = True
+            if stopping.is_set():
                 watcher.on_event("stopping: the learner ends its step and writes a checkpoint")
                 await learner.stop()
-                continue
+                return
             for name, child in children.items():
                 if await child.ensure_running():
                     watcher.on_event(f"{name} was killed; started again")
             with contextlib.suppress(grpc.aio.AioRpcError):
                 request = learner_service_pb2.LearnerServiceGetStatusRequest()
                 watcher.on_status(await stub.GetStatus(request, timeout=2.0))
-            assert learner.process is not None
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.shield(learner.process.wait()), _POLL_S)
+            await _first_of(learner, stopping)
+
+
+async def _first_of(learner: Child, stopping: asyncio.Event) -> None:
+    """Return when the learner ends, a stop is asked for, or the next poll is due."""
+    assert learner.process is not None
+    waits = [
+        asyncio.ensure_future(learner.process.wait()),
+        asyncio.ensure_future(stopping.wait()),
+    ]
+    await asyncio.wait(waits, timeout=_POLL_S, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()

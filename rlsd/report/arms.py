@@ -254,7 +254,8 @@ def _subject_first(arms: list[Arm]) -> list[Arm]:
         method = arm.settings.get("method.name", arm.settings.get("method", arm.name))
         return arm.control is None and "rlsd" in (arm.name, method)
 
-    subject = next((arm for arm in arms if is_subject(arm)), arms[0])
+    candidates = [arm for arm in arms if is_subject(arm)] or arms
+    subject = next((arm for arm in candidates if arm.name == "rlsd"), candidates[0])
     return [subject, *(arm for arm in arms if arm is not subject)]
 
 
@@ -269,5 +270,15 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
         if isinstance(inner, Mapping):
             flat |= _flat(inner, f"{prefix}{key}.")
         else:
-            flat[f"{prefix}{key}"] = inner
+            flat[f"{prefix}{key}"] = _unquoted(inner)
     return flat
+
+
+def _unquoted(value: Any) -> Any:
+    """An override as written on the command line (`true`, `"other"`, `0.5`) as its value."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value

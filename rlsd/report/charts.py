@@ -239,7 +239,7 @@ def _grid(scale: _Scale, axis: Axis) -> list[Markup]:
         parts.append(_text(frame.left - 6, y + 4, text or format_number(value, axis.unit), "end"))
     x_ticks = [x for x in ticks(scale.x0, scale.x1, 5) if x == int(x)]
     parts += [_text(scale.x(x), base + 15, _plain(x), "middle") for x in x_ticks]
-    parts.append(_text(frame.left - 14, base + 15, axis.x_label, "end", "name"))
+    parts.append(_text(frame.left - 14, base + 15, axis.x_label, "end", "name x"))
     parts.append(_text(2, 12, axis.label, "start", "name"))
     return parts
 

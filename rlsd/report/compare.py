@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from rlsd.report import page
@@ -16,12 +17,14 @@ from rlsd.report.arms import (
     read_comparison,
     row_of,
 )
-from rlsd.report.charts import CARD, HERO, Axis, Chart, Series, Stroke, Unit, line_chart
+from rlsd.report.charts import CARD, HERO, LOW, Axis, Chart, Series, Stroke, Unit, line_chart
 from rlsd.report.panels import ACCURACY
 from rlsd.report.reading import reading
 from rlsd.report.records import column
 from rlsd.report.statistics import NUM_RESAMPLES
 
+LEAKAGE = Axis(label="held-out completions, %", unit=Unit.SHARE, low=0.0, at_least=0.1)
+LENGTH = Axis(label="completion, tokens", low=0.0)
 HTML_NAME = "compare.html"
 PNG_NAME = "compare.png"
 PALETTE = (
@@ -50,7 +53,8 @@ def write_compare_report(results_path: Path) -> Path:
         num_resamples=NUM_RESAMPLES,
         sentences=reading(comparison, rows, pairs),
         curves=curves_chart(comparison),
-        leakage=_leakage_chart(comparison),
+        leakage=_side_chart(comparison, "Leakage", "leakage", LEAKAGE),
+        length=_side_chart(comparison, "Completion length", "completion_tokens_mean", LENGTH),
         by_arm=[arm_chart(comparison, i) for i in range(len(comparison.arms))],
         colours=[_colour(i) for i in range(len(comparison.arms))],
     )
@@ -121,14 +125,10 @@ def _label(arm: Arm) -> str:
     return arm.name if arm.control is None else f"{arm.name}\n({arm.control.value})"
 
 
-def _leakage_chart(comparison: Comparison) -> Chart | None:
-    axis = Axis(label="held-out completions, %", unit=Unit.SHARE, low=0.0, at_least=0.1)
-    return line_chart(
-        "Leakage, mean over seeds",
-        _mean_lines(comparison, "leakage"),
-        axis,
-        note="Completions that cite what only the teacher has read.",
-    )
+def _side_chart(comparison: Comparison, title: str, metric: str, axis: Axis) -> Chart | None:
+    """What must be seen beside accuracy; its legend is that of the chart beside it."""
+    chart = line_chart(title, _mean_lines(comparison, metric), axis, frame=LOW)
+    return None if chart is None else replace(chart, legend=())
 
 
 def _mean_lines(comparison: Comparison, metric: str) -> Sequence[Series]:

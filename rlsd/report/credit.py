@@ -17,6 +17,8 @@ from rlsd.trajectory import Group, GroupOutcome, Trajectory
 Array = npt.NDArray[np.float64]
 
 MAX_EXPONENT = 30.0
+_TRAINED = 20.0
+_MIXED = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,19 +95,23 @@ def interest(group: Group) -> float:
     right = [a for a in advantages if a is not None and a > 0]
     if not group.trajectories:
         return -1.0
-    mixed = 10.0 if wrong and right else 0.0
-    trained = 20.0 if group.outcome is GroupOutcome.TRAINED else 0.0
+    mixed = _MIXED if wrong and right else 0.0
+    trained = _TRAINED if group.outcome is GroupOutcome.TRAINED else 0.0
     balance = min(len(wrong), len(right), 3) * 0.5
     return trained + mixed + balance + max((concentration(t) for t in wrong), default=0.0)
 
 
-def pick_groups(batches: Sequence[Sequence[Picked]], *, each: int = 2) -> list[Picked]:
-    """The `each` most telling groups of every batch, batches in the order given."""
-    picked: list[Picked] = []
-    for batch in batches:
-        shown = [p for p in batch if p.group.trajectories]
-        picked += sorted(shown, key=lambda p: -interest(p.group))[:each]
-    return picked
+def is_telling(group: Group) -> bool:
+    """Whether the group was trained on and has right and wrong trajectories."""
+    return interest(group) >= _TRAINED + _MIXED
+
+
+def pick_groups(batch: Sequence[Picked], *, at_most: int) -> list[Picked]:
+    """The most telling groups of a batch; one of the others when it has none."""
+    telling = [p for p in batch if is_telling(p.group)]
+    others = [p for p in batch if p.group.trajectories]
+    chosen, limit = (telling, at_most) if telling else (others, 1)
+    return sorted(chosen, key=lambda p: -interest(p.group))[:limit]
 
 
 def positions(groups: Sequence[Group], *, num_bins: int = 48) -> tuple[Array, Array]:

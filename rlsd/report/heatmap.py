@@ -139,30 +139,28 @@ def completion_view(
 def _tokens(
     trajectory: Trajectory, advantage: float | None, palette: Palette, lam: float | None
 ) -> list[TokenView]:
-    ids = trajectory.token_ids.tolist()
-    texts = palette.token_texts(ids)
     deltas = credit.token_deltas(trajectory)
+    ids = trajectory.token_ids.tolist()
+    texts = [_visible(text) for text in palette.token_texts(ids)]
     names = [f"token {t + 1} · id {i}" for t, i in enumerate(ids)]
+    hue = _hue(advantage)
     if deltas is None:
-        hue = _hue(advantage)
         return [
-            TokenView(text=_visible(text), level=FLAT_LEVEL, hue=hue, tip=name)
+            TokenView(text=text, level=FLAT_LEVEL, hue=hue, tip=name)
             for text, name in zip(texts, names, strict=True)
         ]
+    hues, weights, is_clipped = [hue] * len(ids), None, np.zeros(len(ids), dtype=bool)
     if palette.words.direction is Direction.TEACHER:
         levels = np.minimum(np.abs(deltas) / FULL_DELTA, 1.0)
         hues = [_hue(float(d)) for d in deltas]
-        weights = None
-        is_clipped = np.zeros(len(ids), dtype=bool)
     else:
         weights = credit.token_weights(advantage or 0.0, deltas, palette.rule)
         levels = weight_depth(weights)
-        hues = [_hue(advantage)] * len(ids)
         is_clipped = credit.clipped(weights, palette.rule) != weights
     tips = _tips(trajectory, advantage, palette, lam, weights)
     return [
         TokenView(
-            text=_visible(texts[t]),
+            text=texts[t],
             level=round(float(levels[t]) * NUM_LEVELS),
             hue=hues[t],
             tip=f"{names[t]}\n{tips[t]}",

@@ -5,6 +5,7 @@ One rule: autoescape is always on; only markup that this package drew itself is 
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,6 +22,12 @@ _FOLDER = Path(__file__).parent
 
 def render(template: str, **values: Any) -> str:
     """The page; a value that a template asks for and does not get is a programmer's error."""
+    style = Markup((_FOLDER / "style.css").read_text(encoding="utf-8"))
+    return _environment().get_template(template).render(style=style, **values)
+
+
+@functools.cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_FOLDER),
         autoescape=True,
@@ -34,8 +41,7 @@ def render(template: str, **values: Any) -> str:
         "duration": duration,
         "points": points,
     }
-    style = Markup((_FOLDER / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(style=style, **values)
+    return environment
 
 
 def write(path: Path, content: str | bytes) -> Path:

@@ -46,6 +46,12 @@ class Line:
     key: str
     name: str
     noisy: bool = False
+    also: str = ""
+    """The key's other name, read where the first is missing."""
+
+    def data(self, rows: Sequence[Row]) -> Column:
+        """Its numbers."""
+        return column(rows, self.key) or column(rows, self.also)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,15 +114,15 @@ TRAINING = (
         title="Surrogate clip",
         axis=Axis(label="share of tokens, %", unit=Unit.SHARE, low=0.0, at_least=0.02),
         lines=(
-            Line(key="clip_low_share", name="clipped below"),
-            Line(key="clip_high_share", name="clipped above"),
+            Line(key="ratio_clipped_low", also="clip_low_share", name="clipped below"),
+            Line(key="ratio_clipped_high", also="clip_high_share", name="clipped above"),
         ),
     ),
     Panel(
         title="Sampler against learner",
         axis=Axis(label="|Δ log-prob|, nats", low=0.0),
         lines=(
-            Line(key="mismatch_abs_mean", name="mean"),
+            Line(key="rollout_gap", also="mismatch_abs_mean", name="mean"),
             Line(key="mismatch_abs_max", name="largest"),
         ),
         note="The same weights in two engines; growth means that they drift apart.",
@@ -129,7 +135,7 @@ TRAINING = (
     Panel(
         title="Distance from the sampling policy",
         axis=Axis(label="KL, nats per token", low=0.0),
-        lines=(Line(key="policy_kl", name="KL", noisy=True),),
+        lines=(Line(key="kl_old_policy", also="policy_kl", name="KL", noisy=True),),
     ),
 )
 
@@ -137,21 +143,30 @@ CREDIT = (
     Panel(
         title="How much the teacher disagrees",
         axis=Axis(label="mean |Δ|, nats", low=0.0),
-        lines=(Line(key="delta_abs_mean", name="mean |Δ|", noisy=True),),
+        lines=(
+            Line(key="delta_abs_positive", name="right trajectories", noisy=True),
+            Line(key="delta_abs_negative", name="wrong trajectories", noisy=True),
+            Line(key="delta_abs", also="delta_abs_mean", name="all", noisy=True),
+        ),
         note="0 would mean that the privileged context changes nothing.",
     ),
     Panel(
         title="Token weight",
-        axis=Axis(label="mean w after the clip", at_least=1.0),
-        lines=(Line(key="weight_mean", name="mean w", noisy=True),),
-        note="Away from 1, the reweighting also scales the step, not only its split over tokens.",
+        axis=Axis(label="mean w, before the clip", at_least=1.0),
+        lines=(Line(key="weight", also="weight_mean", name="mean w", noisy=True),),
+    ),
+    Panel(
+        title="Size of the update",
+        axis=Axis(label="mean |A_t| / |A|", at_least=1.0),
+        lines=(Line(key="advantage_ratio", name="ratio", noisy=True),),
+        note="Away from 1, the weights also scale the whole step, not only its split over tokens.",
     ),
     Panel(
         title="Weights at the clip",
         axis=Axis(label="share of tokens, %", unit=Unit.SHARE, low=0.0, at_least=0.02),
         lines=(
-            Line(key="weight_clipped_low_share", name="below 1 − ε_w"),
-            Line(key="weight_clipped_high_share", name="above 1 + ε_w"),
+            Line(key="weight_clipped_low", also="weight_clipped_low_share", name="below 1 − ε_w"),
+            Line(key="weight_clipped_high", also="weight_clipped_high_share", name="above 1 + ε_w"),
         ),
     ),
     Panel(
@@ -222,7 +237,7 @@ def constants(panels: Iterable[Panel], rows: Sequence[Row]) -> list[str]:
 
 def _distinct(panel: Panel, rows: Sequence[Row]) -> dict[str, set[float]]:
     """Values by metric, for the metrics that are there."""
-    found = {line.key: set(column(rows, line.key).values) for line in panel.lines}
+    found = {line.key: set(line.data(rows).values) for line in panel.lines}
     return {key: values for key, values in found.items() if values}
 
 
@@ -238,17 +253,21 @@ def position_chart(places: Sequence[float], sizes: Sequence[float]) -> Chart | N
 
 
 def timing_chart(rows: Sequence[Row]) -> Chart | None:
-    """Seconds of each step by phase."""
+    """Seconds of each step by phase, without the evaluation between steps."""
     layers = [
-        Series(name=p, data=column(rows, f"phase_s.{p}"), colour=PHASE_COLOURS[p]) for p in PHASES
+        Series(name=p, data=column(rows, f"phase_s.{p}"), colour=PHASE_COLOURS[p])
+        for p in PHASES
+        if p != "evaluate"
     ]
     frame = Frame(width=HERO.width, height=270, left=HERO.left)
     return stacked_chart("Time of a step", layers, Axis(label="seconds a step"), frame=frame)
 
 
-def phases_of(rows: Sequence[Row]) -> list[Phase]:
-    """Total and share of every phase."""
-    totals = {p: sum(column(rows, f"phase_s.{p}").values) for p in PHASES}
+def phases_of(record: RunRecord) -> list[Phase]:
+    """Total and share of every phase; evaluation by its own log where steps do not time it."""
+    totals = {p: sum(column(record.metrics, f"phase_s.{p}").values) for p in PHASES}
+    if not totals["evaluate"]:
+        totals["evaluate"] = sum(column(record.evaluations, "duration_s").values)
     everything = sum(totals.values())
     if everything <= 0:
         return []
@@ -266,15 +285,15 @@ def phases_of(rows: Sequence[Row]) -> list[Phase]:
 
 
 def _chart(panel: Panel, rows: Sequence[Row], frame: Frame) -> Chart | None:
+    lines = [(colour, line) for colour, line in enumerate(panel.lines, start=1) if line.data(rows)]
     series: list[Series] = []
-    for colour, line in enumerate(panel.lines, start=1):
-        data = column(rows, line.key)
-        if line.noisy and len(data.values) >= MANY_STEPS:
-            series.append(Series(name="each step", data=data, colour=colour, stroke=Stroke.FAINT))
-            mean = Series(
-                name=f"mean of {SMOOTHING_STEPS} steps", data=smoothed(data), colour=colour
-            )
-            series.append(mean)
-        else:
+    for colour, line in lines:
+        data = line.data(rows)
+        if not line.noisy or len(data.values) < MANY_STEPS:
             series.append(Series(name=line.name, data=data, colour=colour))
+            continue
+        alone = len(lines) == 1
+        raw = Series(name="each step", data=data, colour=colour, stroke=Stroke.FAINT, listed=alone)
+        mean = f"mean of {SMOOTHING_STEPS} steps" if alone else line.name
+        series += [raw, Series(name=mean, data=smoothed(data), colour=colour)]
     return line_chart(panel.title, series, panel.axis, frame=frame, note=panel.note)

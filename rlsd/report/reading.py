@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rlsd.report.arms import ArmRow, Comparison, Control, Pair, mean_curve, pair_of
+from rlsd.report.arms import Arm, ArmRow, Comparison, Control, Pair, mean_curve, pair_of
 from rlsd.report.page import duration, percent, points
 from rlsd.report.statistics import SMALL_NUM_SEEDS, Evidence, PairedDifference
 
@@ -23,7 +23,7 @@ def reading(comparison: Comparison, rows: Sequence[ArmRow], pairs: Sequence[Pair
     return [
         _what_ran(comparison, rows),
         *(_baseline(comparison, p) for p in baselines),
-        *_controls(comparison, controls, baselines),
+        *_controls(comparison, controls, baselines, rows),
         *_ceiling(comparison, rows),
         *_leakage(rows),
         *_time(rows),
@@ -83,7 +83,10 @@ def _baseline(comparison: Comparison, pair: Pair) -> str:
 
 
 def _controls(
-    comparison: Comparison, controls: Sequence[Pair], baselines: Sequence[Pair]
+    comparison: Comparison,
+    controls: Sequence[Pair],
+    baselines: Sequence[Pair],
+    rows: Sequence[ArmRow],
 ) -> list[str]:
     """What the controls allow to say about the cause."""
     if not controls:
@@ -91,19 +94,30 @@ def _controls(
             "No control arm ran: if there is a difference, this comparison cannot say whether the "
             "teacher's content or the placement of credit on tokens explains it."
         ]
-    sentences = [_control(comparison, pair) for pair in controls]
-    for pair in controls:
-        for base in baselines:
-            end = pair_of(pair.arm, base.arm, comparison).end
-            if _evidence(end) is Evidence.AHEAD:
-                sentences.append(
-                    f"The control {pair.arm.name} itself ends ahead of {base.arm.name} "
-                    f"({interval(end)}): that much is had without the ingredient it takes away."
-                )
+    is_gain = any(Evidence.AHEAD in (_evidence(p.half), _evidence(p.end)) for p in baselines)
+    gain = "the gain" if is_gain else "any gain"
+    sentences = [_control(comparison, pair, gain) for pair in controls]
+    base = _strongest([p.arm for p in baselines], rows)
+    for pair in controls if base is not None else ():
+        assert base is not None
+        end = pair_of(pair.arm, base, comparison).end
+        if _evidence(end) is Evidence.AHEAD:
+            sentences.append(
+                f"The control {pair.arm.name} itself ends ahead of {base.name} ({interval(end)}): "
+                "that much is had without the ingredient it takes away."
+            )
     return sentences
 
 
-def _control(comparison: Comparison, pair: Pair) -> str:
+def _strongest(arms: Sequence[Arm], rows: Sequence[ArmRow]) -> Arm | None:
+    """The arm with the highest mean at the end."""
+    means = {r.arm.name: r.end.estimate.mean for r in rows if r.end.estimate is not None}
+    measured = [arm for arm in arms if arm.name in means]
+    return max(measured, key=lambda arm: means[arm.name], default=None)
+
+
+def _control(comparison: Comparison, pair: Pair, gain: str) -> str:
+    """What one control says about the ingredient that it takes away."""
     subject, other = comparison.subject.name, pair.arm.name
     assert pair.arm.control is not None
     ingredient = {
@@ -111,16 +125,23 @@ def _control(comparison: Comparison, pair: Pair) -> str:
         Control.OTHER_REFERENCE: "the teacher's content",
     }[pair.arm.control]
     half, end = _evidence(pair.half), _evidence(pair.end)
-    numbers = f"step {comparison.half_step}: {interval(pair.half)}; the end: {interval(pair.end)}"
+    numbers = f"step {comparison.half_step}: {interval(pair.half)}; end: {interval(pair.end)}"
     introduced = f"the control {other} ({pair.arm.control.value}; {numbers})"
-    if Evidence.AHEAD in (half, end) and Evidence.BEHIND not in (half, end):
-        where = "at the end" if end is Evidence.AHEAD else "at half way but not at the end"
-        return f"{subject} is ahead of {introduced} {where}: {ingredient} matters here."
-    if end is Evidence.BEHIND:
-        return f"{subject} ends behind {introduced}: {ingredient} does not explain any gain."
-    return (
-        f"{subject} is within noise of {introduced}: {ingredient} is not shown to explain the gain."
-    )
+    match (half, end):
+        case (_, Evidence.BEHIND):
+            return f"{subject} ends behind {introduced}: {ingredient} does not explain {gain}."
+        case (_, Evidence.AHEAD):
+            return f"{subject} ends ahead of {introduced}: {ingredient} matters here."
+        case (Evidence.AHEAD, _):
+            return (
+                f"{subject} is ahead of {introduced} half way, within noise at the end: "
+                f"{ingredient} matters for the speed here, and is not shown to for the end."
+            )
+        case _:
+            return (
+                f"{subject} is within noise of {introduced}: {ingredient} is not shown to explain "
+                f"{gain}."
+            )
 
 
 def _ceiling(comparison: Comparison, rows: Sequence[ArmRow]) -> list[str]:
@@ -165,8 +186,8 @@ def _limits(rows: Sequence[ArmRow]) -> str:
     fewest = min(len(row.arm.runs) for row in rows)
     text = (
         "All runs start from one base model, so the spread over seeds leaves out the spread over "
-        "base models; and an arm is only as good as its settings below: a better tuned one may be "
-        "closer."
+        "base models. Intervals are not corrected for looking at several arms and two steps. An "
+        "arm is only as good as its settings below: a better tuned one may be closer."
     )
     if fewest >= SMALL_NUM_SEEDS:
         return text

@@ -23,6 +23,8 @@ DEFAULT_EPS_W = 0.2
 """The published half-width, for a configuration that leaves it to the method."""
 GROUPS_EACH = 2
 """Groups shown for each of early, middle and late."""
+NUM_TRIES = 4
+"""Steps read to find one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +94,7 @@ def write_run_report(run_dir: Path, *, token_texts: TokenTexts | None = None) ->
         controls=controls_of(record.config),
         num_open=NUM_OPEN,
         timing=panels.timing_chart(record.metrics),
-        phases=panels.phases_of(record.metrics),
+        phases=panels.phases_of(record),
         step_s=_mean(column(record.metrics, "step_s").values),
         table=metric_table(record.metrics),
     )
@@ -230,14 +232,10 @@ def _heatmaps(folder: Path, record: RunRecord, palette: Palette) -> Heatmaps:
         return Heatmaps(problem="There is no batch log in this folder.")
     log = BatchLog(folder)
     try:
-        steps = log.steps()
-        batches = [
-            [credit.Picked(step=step, group=group) for group in log.read(step).groups]
-            for step in _spread(steps)
-        ]
+        batches = [_batch_near(log, place) for place in _spread(log.steps())]
     except (BatchLogError, ServiceError) as cause:
         return Heatmaps(problem=f"The batch log cannot be read: {cause}")
-    picked = credit.pick_groups(batches, each=GROUPS_EACH)
+    picked = [p for b in batches for p in credit.pick_groups(b, at_most=GROUPS_EACH)]
     lams = dict(zip(*_steps_and_lams(record), strict=True))
     places, sizes = credit.positions([p.group for batch in batches for p in batch])
     return Heatmaps(
@@ -252,12 +250,29 @@ def _steps_and_lams(record: RunRecord) -> tuple[tuple[float, ...], tuple[float, 
     return lam.steps, lam.values
 
 
-def _spread(steps: Sequence[int]) -> list[int]:
-    """An early, a middle and a late step; reading three keeps a large run's report quick."""
-    if not steps:
-        return []
-    last = len(steps) - 1
-    return [steps[i] for i in sorted({0, last // 2, last})]
+def _spread(steps: Sequence[int]) -> list[list[int]]:
+    """An early, a middle and a late step, each with those to try when it shows nothing.
+
+    Few are read, so that a large run's report is quick; none is read for two places.
+    """
+    third = -(-len(steps) // 3)
+    parts = [list(steps[i : i + third]) for i in range(0, len(steps), max(third, 1))]
+    if len(parts) > 1:
+        parts[-1].reverse()
+    if len(parts) > 2:
+        parts[1] = parts[1][len(parts[1]) // 2 :]
+    return [part[:NUM_TRIES] for part in parts]
+
+
+def _batch_near(log: BatchLog, steps: Sequence[int]) -> list[credit.Picked]:
+    """The first of the steps' batches with a telling group; without one, the first batch."""
+    first: list[credit.Picked] = []
+    for step in steps:
+        batch = [credit.Picked(step=step, group=group) for group in log.read(step).groups]
+        if any(credit.is_telling(p.group) for p in batch):
+            return batch
+        first = first or batch
+    return first
 
 
 def _mean(values: Sequence[float]) -> float | None:

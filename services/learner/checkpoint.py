@@ -5,9 +5,12 @@ checkpoints/00000050/{meta.json, state/…}     state: model and optimizer (DCP,
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import warnings
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,11 +62,12 @@ class Checkpoints:
             aside.mkdir(parents=True)
         _barrier(policy)
         model_state, optimizer_state = get_state_dict(policy.model, policy.optimizer)
-        save(
-            {"model": model_state, "optimizer": optimizer_state},
-            checkpoint_id=aside / "state",
-            no_dist=policy.world == 1,
-        )
+        with _quiet():
+            save(
+                {"model": model_state, "optimizer": optimizer_state},
+                checkpoint_id=aside / "state",
+                no_dist=policy.world == 1,
+            )
         _barrier(policy)
         if policy.rank == 0:
             (aside / "meta.json").write_text(json.dumps(asdict(meta), indent=1))
@@ -88,7 +92,8 @@ class Checkpoints:
             )
         model_state, optimizer_state = get_state_dict(policy.model, policy.optimizer)
         state: dict[str, Any] = {"model": model_state, "optimizer": optimizer_state}
-        load(state, checkpoint_id=self._path(step) / "state", no_dist=policy.world == 1)
+        with _quiet():
+            load(state, checkpoint_id=self._path(step) / "state", no_dist=policy.world == 1)
         set_state_dict(
             policy.model,
             policy.optimizer,
@@ -99,6 +104,14 @@ class Checkpoints:
 
     def _path(self, step: int) -> Path:
         return self._folder / f"{step:08d}"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning that one rank alone is no process group: it is meant."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _barrier(policy: Policy) -> None:

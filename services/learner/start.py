@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -16,6 +17,7 @@ from rlsd.errors import ConfigError
 from rlsd.objectives.methods import method_named
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.privileged.context import policy_messages
+from rlsd.serving.channel import wait_until_serving
 from rlsd.serving.http import metrics_endpoint
 from rlsd.serving.lifecycle import ServerConfig, serve
 from rlsd.streams.redis import RedisStream
@@ -37,13 +39,13 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
     """Train to the end of the run, or until stopped."""
     torch.set_num_threads(config.run.threads)
     ranks.join()
-    train = _load(config, config.data.train, limit=config.data.limit)
+    prompts = _load(config, config.data.train, limit=config.data.limit).prompts
     try:
         method = method_named(config.method.name, **config.method.overrides())
     except ValueError as cause:
         raise ConfigError(f"method: {cause}") from cause
     tokenizer = load_tokenizer(config.model.path)
-    probe_ids = prompt_ids(tokenizer, policy_messages(train.prompts[0]))[:_PROBE_TOKENS]
+    probe_ids = prompt_ids(tokenizer, policy_messages(prompts[0]))[:_PROBE_TOKENS]
     rank = ranks.Rank(config, method, pad_id=tokenizer.pad_token_id or 0, probe_ids=probe_ids)
     if rank.policy.rank > 0:
         rank.restore()
@@ -66,12 +68,12 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
             stages = QueuedStages(stream, consumer=f"learner-{os.getpid()}")
         evaluator = None
         if config.data.held_out is not None:
-            held_out = _load(config, config.data.held_out, limit=config.evaluation.limit)
-            evaluator = Evaluator(held_out.prompts, config, calls)
+            held_out = _load(config, config.data.held_out, limit=config.evaluation.limit).prompts
+            evaluator = Evaluator(held_out, config, calls)
         learner = Learner(
             rank,
             stages,
-            Feeder(train.prompts, config, method),
+            Feeder(prompts, config, method),
             evaluator,
             run_log=RunLog(config.run_dir),
         )
@@ -81,10 +83,34 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
             learner_service_pb2_grpc.add_LearnerServiceServicer_to_server(service, server)
             return learner_service_pb2.DESCRIPTOR.services_by_name["LearnerService"].full_name
 
+        needed = [addresses.rollout, addresses.verifier]
+        needed += [addresses.teacher] if config.run.transport == "grpc" else []
+
+        async def train(stopping: asyncio.Event) -> None:
+            await _serving(needed, stopping)
+            await learner.run(stopping)
+
         drain_s = config.learner.stage_timeout_s
-        await serve(ServerConfig(bind=bind, drain_s=drain_s), register, [learner.run])
+        await serve(ServerConfig(bind=bind, drain_s=drain_s), register, [train])
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+async def _serving(addresses: list[str], stopping: asyncio.Event) -> None:
+    """Wait until the services that the learner calls are up, or until it is to stop."""
+
+    async def all_up() -> None:
+        for address in addresses:
+            await wait_until_serving(address, timeout_s=600.0)
+
+    up, stop = asyncio.ensure_future(all_up()), asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((up, stop), return_when=asyncio.FIRST_COMPLETED)
+        if up.done():
+            up.result()
+    finally:
+        up.cancel()
+        stop.cancel()
 
 
 def _load(config: RunConfig, source: str, *, limit: int | None) -> Dataset:
@@ -92,13 +118,5 @@ def _load(config: RunConfig, source: str, *, limit: int | None) -> Dataset:
     dataset = load_prompts(
         source, default_verifier=config.data.verifier, shape=config.data.shape, limit=limit
     )
-    log.info(
-        "prompts loaded",
-        extra={
-            "source": source,
-            "kept": dataset.kept,
-            "rejected": len(dataset.rejected),
-            "reasons": [f"{r.file}:{r.line}: {r.reason}" for r in dataset.rejected[:5]],
-        },
-    )
+    log.info("prompts loaded", extra={"summary": dataset.summary})
     return dataset

@@ -1,5 +1,5 @@
 import pytest
-from conftest import make_group
+from builders import make_group
 
 from rlsd.batch_log import BatchLog, BatchLogError
 from rlsd.trajectory import GroupOutcome

@@ -47,7 +47,7 @@ class ChoiceCheck:
             return scored(0.0, "no option chosen")
         if len(chosen) > 1:
             return scored(0.0, f"ambiguous: {' and '.join(sorted(chosen))}")
-        return scored(float(expected in chosen), f"chose {options[next(iter(chosen))]}")
+        return scored(float(expected in chosen), f"chose {next(iter(chosen))}")
 
 
 def _label(option: str) -> str:
@@ -70,7 +70,7 @@ def _chosen(text: str, options: Sequence[str]) -> set[str]:
     ):
         mentions = list(re.finditer(pattern, text))
         if mentions:
-            rest = re.finditer(rf"(?<!\w){standing}", text[mentions[-1].end("option") :])
+            rest = re.finditer(_beside(options), text[mentions[-1].end("option") :])
             return _joined_left(text, mentions) | _joined_right(text, mentions[-1], rest)
     return set()
 
@@ -99,6 +99,15 @@ def _stated(options: Sequence[str]) -> str:
         small = rf"(?i:{_alternatives(options)})(?=\s*(?:[.,;:)\]}}*$]|$))"
         return rf"(?P<option>(?:{capital})(?!\w)|{small})"
     return _either_case(options)
+
+
+def _beside(options: Sequence[str]) -> str:
+    """What counts beside a choice already made: "A or B because", "(a), (b)", not "A, I think"."""
+    if all(len(option) == 1 for option in options):
+        capital = _alternatives([option.upper() for option in options])
+        bracketed = rf"(?<=[({{])(?i:{_alternatives(options)})(?=[)}}])"
+        return rf"(?<!\w)(?!I\s+[a-z])(?P<option>(?:{capital})(?!\w)|{bracketed})"
+    return rf"(?<!\w){_either_case(options)}"
 
 
 def _joined_left(text: str, mentions: Sequence[re.Match[str]]) -> set[str]:

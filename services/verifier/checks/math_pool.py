@@ -96,6 +96,7 @@ class MathChild:
     def __init__(self) -> None:
         self._process: asyncio.subprocess.Process | None = None
         self._is_ready = False
+        self._is_killed = False
 
     async def spawn(self) -> None:
         """Start a fresh process without waiting until it is warm."""
@@ -115,7 +116,7 @@ class MathChild:
         Raises:
             VerifierError: it does not start.
         """
-        if self._process is None or self._has_ended(self._process):
+        if self._has_ended:
             await self.spawn()
         if self._is_ready:
             return
@@ -147,6 +148,7 @@ class MathChild:
             await self._process.wait()
         self._process = None
         self._is_ready = False
+        self._is_killed = False
 
     async def _exchange(self, question: dict[str, Any]) -> Reply:
         process = self._running
@@ -182,9 +184,13 @@ class MathChild:
         return self._process
 
     def _kill(self) -> None:
+        self._is_killed = True  # the loop hears of its death only later
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
-    @staticmethod
-    def _has_ended(process: asyncio.subprocess.Process) -> bool:
-        return process.returncode is not None or process.stdout is None or process.stdout.at_eof()
+    @property
+    def _has_ended(self) -> bool:
+        process = self._process
+        if process is None or self._is_killed or process.returncode is not None:
+            return True
+        return process.stdout is None or process.stdout.at_eof()

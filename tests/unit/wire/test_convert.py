@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from conftest import make_group, make_scores, make_trajectory
+from builders import make_group, make_scores, make_trajectory
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -1,11 +1,10 @@
-"""Builders that many tests share."""
+"""Prompts, trajectories and groups as many tests need them."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from rlsd.trajectory import (
     FinishReason,
@@ -78,9 +77,3 @@ def make_scores(length: int = 3, *, support: int = 0, version: int = 0) -> Teach
         support_ids=generator.integers(0, 20, shape).astype(np.int32) if support else None,
         teacher_support_logprobs=-generator.random(shape).astype(np.float32) if support else None,
     )
-
-
-@pytest.fixture(scope="session")
-def base_model() -> str:
-    """Folder of the demo's base model, which every test that needs a real model uses."""
-    return "examples/chain/base"

@@ -1,0 +1,130 @@
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.verifier.checks import math_text
+from services.verifier.checks.math_screen import Refused, screen
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [
+        ("42", 42),
+        ("42.", 42),
+        ("-3", -3),
+        ("−3", -3),
+        ("４２", 42),
+        ("$42$", 42),
+        (r"\$1,234.50", Fraction("1234.5")),
+        ("1{,}234", 1234),
+        ("1.5e3", 1500),
+        (r"1.5 \times 10^{3}", 1500),
+        (r"\frac12", Fraction(1, 2)),
+        (r"-\dfrac{1}{2}", Fraction(-1, 2)),
+        ("1/2", Fraction(1, 2)),
+        ("½", Fraction(1, 2)),
+        ("3½", Fraction(7, 2)),
+        (r"3\frac{1}{2}", Fraction(7, 2)),
+        ("3 1/2", Fraction(7, 2)),
+        (r"50 \%", Fraction(1, 2)),
+        ("16 2/3 %", Fraction(1, 6)),
+        (".5", Fraction(1, 2)),
+    ],
+)
+def test_plainly_written_numbers_are_read_exactly(written, value):
+    number = math_text.as_number(math_text.plain(written))
+    assert number is not None
+    assert number.value == value
+
+
+@pytest.mark.parametrize("written", ["", "1,2", "x", "1/0", "1 234", "5 cm", "--3", "1e9999", "."])
+def test_what_is_not_a_plain_number_is_left_to_algebra(written):
+    assert math_text.as_number(math_text.plain(written)) is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer", "is_same"),
+    [
+        ("1/3", "0.333333", True),
+        ("1/3", "0.33333", False),
+        ("0.00000012", "0.00000034", False),
+        ("12345678.5", "12345678", False),
+        ("1", "0.9999999", False),
+        ("50", "50%", False),
+    ],
+)
+def test_decimals_are_compared_to_six_places_or_digits(reference, answer, is_same):
+    left, right = math_text.as_number(reference), math_text.as_number(answer)
+    assert left is not None
+    assert right is not None
+    assert math_text.same_number(left, right) is is_same
+
+
+def test_superscripts_are_exponents():
+    assert math_text.plain("x² + 10⁻³") == "x^{2} + 10^{-3}"
+
+
+def test_the_last_box_is_the_answer():
+    assert math_text.final_answer(r"\boxed{1} but then \boxed{\frac{1}{2}}.").text == r"\frac{1}{2}"
+
+
+def test_boxes_joined_by_and_are_one_list():
+    assert math_text.final_answer(r"$\boxed{1}$ and $\boxed{2}$").text == "1, 2"
+
+
+@pytest.mark.parametrize(
+    ("completion", "message"),
+    [
+        (r"\boxed{1} or \boxed{2}", "joined by or"),
+        (r"\boxed{1", "not closed"),
+        (r"\boxed{1}" + "." * 20_000, "more than 20000 characters"),
+        (r"\boxed{" * 50_000, "more than 20000|not closed"),
+    ],
+)
+def test_a_box_that_gives_no_answer_is_refused(completion, message):
+    with pytest.raises(Refused, match=message):
+        math_text.final_answer(completion)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("9^9^9", "exponent"),
+        ("9**9**9**9", "exponent"),
+        ("9^{9^{9^9}}", "exponent"),
+        ("10^(10^9)", "exponent"),
+        ("2^{100001}", "exponent"),
+        ("(2^3)^{9^9}", "exponent"),
+        ("(" * 101 + ")" * 101, "nested 101 deep"),
+        ("7" * 1000, "digits"),
+        ("5001!", "factorial over"),
+        ("((20!)!)!", "factorial of a factorial"),
+        ("3!!!", "factorial of a factorial"),
+    ],
+)
+def test_size_bombs_are_refused(text, message):
+    with pytest.raises(Refused, match=message):
+        screen(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["2^{2023}", "2^{100}3^{50}", "2^{2^{10}}", "x^{n+1}", "10!", "(3!)!", "5!!", "((((1))))"]
+)
+def test_ordinary_sizes_are_not_refused(text):
+    screen(text)
+
+
+@given(st.text(st.sampled_from("$\\(){}[]^!0123456789.,= boxed") | st.characters(), max_size=80))
+def test_any_text_is_an_answer_or_refused(completion):
+    try:
+        answer = math_text.final_answer(completion)
+        plain = math_text.plain(answer.text)
+        screen(plain)
+    except Refused:
+        return
+    math_text.as_number(plain)
+    math_text.as_words(plain)
+    math_text.stated_words(plain)
+    math_text.is_false_equation(plain)
