@@ -32,7 +32,7 @@ REPORT_EVERY = 50
 class Settings:
     """Settings of the warm-up; rates are probabilities."""
 
-    iterations: int = 900
+    iterations: int = 1500
     seed: int = 0
     num_policy: int = 96
     """Policy sequences an iteration."""

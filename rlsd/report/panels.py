@@ -46,12 +46,10 @@ class Line:
     key: str
     name: str
     noisy: bool = False
-    also: str = ""
-    """The key's other name, read where the first is missing."""
 
     def data(self, rows: Sequence[Row]) -> Column:
         """Its numbers."""
-        return column(rows, self.key) or column(rows, self.also)
+        return column(rows, self.key)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,16 +112,16 @@ TRAINING = (
         title="Surrogate clip",
         axis=Axis(label="share of tokens, %", unit=Unit.SHARE, low=0.0, at_least=0.02),
         lines=(
-            Line(key="ratio_clipped_low", also="clip_low_share", name="clipped below"),
-            Line(key="ratio_clipped_high", also="clip_high_share", name="clipped above"),
+            Line(key="ratio_clipped_low", name="clipped below"),
+            Line(key="ratio_clipped_high", name="clipped above"),
         ),
     ),
     Panel(
         title="Sampler against learner",
         axis=Axis(label="|Δ log-prob|, nats", low=0.0),
         lines=(
-            Line(key="rollout_gap", also="mismatch_abs_mean", name="mean"),
-            Line(key="mismatch_abs_max", name="largest"),
+            Line(key="rollout_gap", name="mean"),
+            Line(key="rollout_gap_max", name="largest"),
         ),
         note="The same weights in two engines; growth means that they drift apart.",
     ),
@@ -135,7 +133,7 @@ TRAINING = (
     Panel(
         title="Distance from the sampling policy",
         axis=Axis(label="KL, nats per token", low=0.0),
-        lines=(Line(key="kl_old_policy", also="policy_kl", name="KL", noisy=True),),
+        lines=(Line(key="kl_old_policy", name="KL", noisy=True),),
     ),
 )
 
@@ -146,14 +144,14 @@ CREDIT = (
         lines=(
             Line(key="delta_abs_positive", name="right trajectories", noisy=True),
             Line(key="delta_abs_negative", name="wrong trajectories", noisy=True),
-            Line(key="delta_abs", also="delta_abs_mean", name="all", noisy=True),
+            Line(key="delta_abs", name="all", noisy=True),
         ),
         note="0 would mean that the privileged context changes nothing.",
     ),
     Panel(
         title="Token weight",
         axis=Axis(label="mean w, before the clip", at_least=1.0),
-        lines=(Line(key="weight", also="weight_mean", name="mean w", noisy=True),),
+        lines=(Line(key="weight", name="mean w", noisy=True),),
     ),
     Panel(
         title="Size of the update",
@@ -165,8 +163,8 @@ CREDIT = (
         title="Weights at the clip",
         axis=Axis(label="share of tokens, %", unit=Unit.SHARE, low=0.0, at_least=0.02),
         lines=(
-            Line(key="weight_clipped_low", also="weight_clipped_low_share", name="below 1 − ε_w"),
-            Line(key="weight_clipped_high", also="weight_clipped_high_share", name="above 1 + ε_w"),
+            Line(key="weight_clipped_low", name="below 1 − ε_w"),
+            Line(key="weight_clipped_high", name="above 1 + ε_w"),
         ),
     ),
     Panel(

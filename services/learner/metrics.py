@@ -29,7 +29,7 @@ HELD_OUT_ACCURACY = Gauge("rlsd_learner_held_out_accuracy_ratio", "Greedy, last 
 STALENESS = Gauge("rlsd_learner_staleness_mean_versions", "Of the last batch.")
 LAST = Gauge("rlsd_learner_last_value", "Values of the last step's objective.", ["name"])
 
-_SHOWN = ("loss", "grad_norm", "lr", "lam", "entropy", "policy_kl", "mismatch_abs_mean")
+_SHOWN = ("loss", "grad_norm", "lr", "lam", "entropy", "kl_old_policy", "rollout_gap")
 
 
 def observe_step(line: dict[str, Any], ledger: Ledger) -> None:

@@ -118,18 +118,18 @@ def metric_row(random, step, steps, *, scores=True):
         "loss": random.normal(0, 0.02),
         "grad_norm": 0.8 * np.exp(-step / steps) + 0.1 * random.random(),
         "entropy": 0.3 * np.exp(-2 * step / steps) + 0.01 * random.random(),
-        "clip_low_share": 0.0,
-        "clip_high_share": 0.0,
-        "mismatch_abs_mean": 2e-6,
-        "mismatch_abs_max": 4e-5,
+        "ratio_clipped_low": 0.0,
+        "ratio_clipped_high": 0.0,
+        "rollout_gap": 2e-6,
+        "rollout_gap_max": 4e-5,
     }
     if scores:
         row |= {
             "lam": 0.5,
-            "delta_abs_mean": 0.35 * np.exp(-step / steps) + 0.02 * random.random(),
-            "weight_mean": 1.0 + 0.02 * random.normal(),
-            "weight_clipped_low_share": 0.012,
-            "weight_clipped_high_share": 0.03 * np.exp(-step / steps),
+            "delta_abs": 0.35 * np.exp(-step / steps) + 0.02 * random.random(),
+            "weight": 1.0 + 0.02 * random.normal(),
+            "weight_clipped_low": 0.012,
+            "weight_clipped_high": 0.03 * np.exp(-step / steps),
         }
     return row
 
