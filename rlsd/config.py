@@ -81,8 +81,10 @@ class MethodSection(Section):
     A key left out keeps the method's own default (`docs/objectives.md`).
     """
 
-    name: str = "rlsd"
-    """grpo, dr_grpo, dapo, gspo, cispo, rlsd, opsd, grpo+opsd, sdpo or opd."""
+    name: Literal[
+        "grpo", "dr_grpo", "dapo", "gspo", "cispo", "rlsd", "opsd", "grpo+opsd", "sdpo", "opd"
+    ] = "rlsd"
+    """What it is built from is in `docs/objectives.md`."""
     lam: float | None = Field(default=None, ge=0, le=1)
     """λ at step 0: the share of token-level credit."""
     eps_w: float | None = Field(default=None, ge=0, le=1)
@@ -127,7 +129,7 @@ class RolloutSection(Section):
     max_batch: int = Field(default=256, ge=1)
     """Completions that the engine generates at once."""
     probe_tolerance: float = Field(default=1e-3, gt=0)
-    """After a weight update, the largest |Δ log-prob| allowed between engine and published probe."""
+    """Largest |Δ log-prob| (nats) allowed between engine and learner after a weight update."""
 
 
 class VerifierSection(Section):
@@ -188,7 +190,7 @@ class LearnerSection(Section):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Older checkpoints are deleted."""
     stage_timeout_s: float = Field(default=600.0, gt=0)
-    """A step whose groups make no progress for this long ends the run with the stage it waits for."""
+    """A step to which no group comes back for this long ends the run, saying which stage it is at."""
 
 
 class EvaluationSection(Section):
@@ -238,7 +240,7 @@ class Addresses:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Addresses:
-        """`RLSD_REDIS_URL`, `RLSD_ROLLOUT_ADDRESS`, `RLSD_VERIFIER_ADDRESS`, `RLSD_TEACHER_ADDRESS`."""
+        """Read `RLSD_REDIS_URL` and `RLSD_{ROLLOUT,VERIFIER,TEACHER}_ADDRESS`."""
         names = {
             "redis_url": "RLSD_REDIS_URL",
             "rollout": "RLSD_ROLLOUT_ADDRESS",

@@ -13,6 +13,8 @@ from rich.markup import escape
 
 from rlsd.cli.display import RunDisplay
 from rlsd.config import RunConfig, load
+from rlsd.data.overlap import overlap
+from rlsd.data.sources import Dataset, load_prompts
 from rlsd.errors import ConfigError
 from rlsd.local.system import Watcher, prepare_run_folder, run_system
 from rlsd.report.run import write_run_report
@@ -22,7 +24,8 @@ def run_command(path: Path, overrides: list[str], *, resume: bool) -> None:
     """Run, then say what came out and where it lies."""
     console = Console(highlight=False)
     config = with_run_id(load(path, overrides), path, overrides, resume=resume)
-    check_inputs(config)
+    for line in check_inputs(config):
+        console.print(escape(line))
     resolved = prepare_run_folder(config, resume=resume)
     title = f"rlsd · {config.method.name} · {config.run.id}"
     with RunDisplay(title, console) as display:
@@ -55,18 +58,40 @@ def with_run_id(config: RunConfig, path: Path, overrides: list[str], *, resume: 
     return load(path, [*overrides, f'run.id="{run_id}"'])
 
 
-def check_inputs(config: RunConfig) -> None:
-    """Refuse now what would only fail once all services are up."""
-    if not Path(config.model.path).exists() and config.model.path.startswith(
-        (".", "/", "examples")
-    ):
+def check_inputs(config: RunConfig) -> list[str]:
+    """Refuse now what would only fail once all services are up.
+
+    Returns:
+        Lines for people: how many prompts were kept, and what is odd about them.
+
+    Raises:
+        ConfigError: no such model, or a dataset that cannot be used.
+    """
+    if not (Path(config.model.path) / "config.json").is_file() and not _is_hub_name(config):
         raise ConfigError(
-            f"model.path {config.model.path!r}: no such folder; "
-            "give one with config.json and safetensors"
+            f"model.path {config.model.path!r}: no such folder with a config.json; "
+            "give one, or the name of a model on the hub (owner/name)"
         )
-    for key, source in (("train", config.data.train), ("held_out", config.data.held_out)):
-        if source and ":" not in source and not Path(source).is_file():
-            raise ConfigError(f"data.{key} {source!r}: no such file")
+    train = _load(config, config.data.train, limit=config.data.limit)
+    lines = [train.summary]
+    if config.data.held_out is not None:
+        held_out = _load(config, config.data.held_out, limit=config.evaluation.limit)
+        lines.append(held_out.summary)
+        if shared := overlap(train.prompts, held_out.prompts):
+            lines.append(f"warning: {shared} held-out prompts are also trained on")
+    return lines
+
+
+def _is_hub_name(config: RunConfig) -> bool:
+    owner, separator, name = config.model.path.partition("/")
+    is_plain = bool(separator) and owner not in ("", ".", "..", "~") and "/" not in name
+    return is_plain and not Path(owner).exists()
+
+
+def _load(config: RunConfig, source: str, *, limit: int | None) -> Dataset:
+    return load_prompts(
+        source, default_verifier=config.data.verifier, shape=config.data.shape, limit=limit
+    )
 
 
 def _conclude(config: RunConfig, console: Console, *, interrupted: bool, again: Path) -> None:

@@ -17,6 +17,7 @@ from rlsd.errors import ConfigError
 from rlsd.local.processes import Child, child_environment, free_ports, service_command
 from rlsd.serving.channel import open_channel
 from rlsd.streams.embedded import embedded_redis
+from rlsd.streams.redis import RedisStream
 from rlsd.wire.v1 import learner_service_pb2, learner_service_pb2_grpc
 
 _STAGES = ("rollout", "verifier", "teacher")
@@ -111,6 +112,11 @@ def _child(
 async def _redis() -> AsyncIterator[str]:
     """The Redis of the environment, or a private one."""
     if url := os.environ.get("RLSD_REDIS_URL"):
+        stream = RedisStream.from_url(url, "probe")
+        try:
+            await stream.ping()
+        finally:
+            await stream.aclose()
         yield url
         return
     async with embedded_redis() as url:

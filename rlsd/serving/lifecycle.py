@@ -1,7 +1,7 @@
 """Run one service process: start, serve, drain, stop. The only place that handles signals.
 
-A background loop's failure drains the server and then propagates; nothing is swallowed. The order of
-a stop is: loops stop taking work and hand back what they hold, in-flight calls drain, the port
+A background loop's failure drains the server and then propagates; nothing is swallowed. A stop goes
+in this order: loops stop taking work and hand back what they hold, in-flight calls drain, the port
 closes.
 """
 

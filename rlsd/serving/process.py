@@ -1,4 +1,4 @@
-"""The frame of every service's `__main__`: arguments, configuration, the stage worker, exit codes."""
+"""The frame of a service's `__main__`: arguments, configuration, stage worker, exit codes."""
 
 from __future__ import annotations
 

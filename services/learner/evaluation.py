@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlsd.config import RunConfig
@@ -110,8 +110,11 @@ class Evaluator:
         return [task.result() for task in pending]
 
 
-def _mean_reward(groups: Iterable[Group]) -> float:
+def _mean_reward(groups: Sequence[Group]) -> float:
     rewards = [r for g in groups for r in g.rewards if r is not None]
     if not rewards:
-        raise ServiceError("evaluation: no verdict was scored; see the verifier's log")
+        reasons = [t.verdict.reason for g in groups for t in g.trajectories if t.verdict]
+        raise ServiceError(
+            f"evaluation: no verdict could be had ({reasons[:1]}); mend the verifier"
+        )
     return sum(rewards) / len(rewards)

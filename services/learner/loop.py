@@ -25,7 +25,7 @@ from rlsd.errors import ServiceError
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
 from rlsd.staleness import staleness
-from rlsd.trajectory import Group, GroupOutcome
+from rlsd.trajectory import Group, GroupOutcome, RejectReason
 from services.learner import metrics
 from services.learner.checkpoint import Meta
 from services.learner.evaluation import Evaluator
@@ -200,6 +200,7 @@ class Learner:
     async def _step(self, groups: list[Group]) -> None:
         """Log, settle, train, publish and measure one batch."""
         step = self.step + 1
+        _refuse_hopeless(groups)
         phases = {"wait": time.monotonic() - self._started_step}
         with _timed(phases, "log"):
             self._batch_sha256 = self._rank.paths.batch_log.append(
@@ -341,6 +342,25 @@ class Learner:
     async def _compute(self, call: Callable[[], Any]) -> Any:
         """Run on the one thread that touches the model; the loop stays responsive."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _refuse_hopeless(groups: list[Group]) -> None:
+    """End the run when not one group of a step could be judged: it would train on nothing.
+
+    The step is not logged yet, so its groups are made again once the cause is mended.
+    """
+    broken = (
+        RejectReason.NO_VERDICT.value,
+        *(g.reason for g in groups if g.outcome is GroupOutcome.FAILED),
+    )
+    if any(g.reason not in broken for g in groups):
+        return
+    causes = [g.reason for g in groups if g.outcome is GroupOutcome.FAILED]
+    causes += [t.verdict.reason for g in groups for t in g.trajectories if t.verdict is not None]
+    raise ServiceError(
+        f"no group of this step has a verdict ({causes[0] if causes else 'no trajectories'}); "
+        "mend it and continue with --resume"
+    )
 
 
 class _Deadline:

@@ -29,6 +29,16 @@ async def _ready(process):
     pytest.fail("it ended before it was ready")
 
 
+async def _is_refused(option, taken):
+    process = await _start(option, taken)
+    output, errors = await process.communicate()
+    assert process.returncode == 1
+    assert output == b""
+    assert f"rlsd verifier: {option} {taken}: ".encode() in errors
+    assert errors.endswith(b"choose another port\n")
+    assert b"Traceback" not in errors
+
+
 async def test_alone_it_serves_both_faces_until_it_is_told_to_stop():
     grpc_address, http_address = (f"127.0.0.1:{_free_port()}" for _ in range(2))
     process = await _start("--bind", grpc_address, "--http", http_address)
@@ -38,14 +48,9 @@ async def test_alone_it_serves_both_faces_until_it_is_told_to_stop():
         async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=5)) as client:
             response = await client.get(f"http://{http_address}/healthz")
         assert response.json() == {"status": "ok"}
-        for option, taken in (("--bind", grpc_address), ("--http", http_address)):
-            second = await _start(option, taken)
-            output, errors = await second.communicate()
-            assert second.returncode == 1
-            assert output == b""
-            assert f"rlsd verifier: {option} {taken}: ".encode() in errors
-            assert errors.endswith(b"choose another port\n")
-            assert b"Traceback" not in errors
+        await asyncio.gather(
+            _is_refused("--bind", grpc_address), _is_refused("--http", http_address)
+        )
     finally:
         process.terminate()
         await process.communicate()

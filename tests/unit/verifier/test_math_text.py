@@ -110,7 +110,8 @@ def test_size_bombs_are_refused(text, message):
 
 
 @pytest.mark.parametrize(
-    "text", ["2^{2023}", "2^{100}3^{50}", "2^{2^{10}}", "x^{n+1}", "10!", "(3!)!", "5!!", "((((1))))"]
+    "text",
+    ["2^{2023}", "2^{100}3^{50}", "2^{2^{10}}", "x^{n+1}", "10!", "(3!)!", "5!!", "((((1))))"],
 )
 def test_ordinary_sizes_are_not_refused(text):
     screen(text)
