@@ -190,7 +190,7 @@ class LearnerSection(Section):
     keep_checkpoints: int = Field(default=2, ge=1)
     """Older checkpoints are deleted."""
     stage_timeout_s: float = Field(default=600.0, gt=0)
-    """A step to which no group comes back for this long ends the run, saying which stage it is at."""
+    """When no group comes back for this long, the run ends and says which stage it waits for."""
 
 
 class EvaluationSection(Section):

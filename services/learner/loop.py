@@ -349,13 +349,11 @@ def _refuse_hopeless(groups: list[Group]) -> None:
 
     The step is not logged yet, so its groups are made again once the cause is mended.
     """
-    broken = (
-        RejectReason.NO_VERDICT.value,
-        *(g.reason for g in groups if g.outcome is GroupOutcome.FAILED),
-    )
-    if any(g.reason not in broken for g in groups):
+    failed = [g for g in groups if g.outcome is GroupOutcome.FAILED]
+    unjudged = [g for g in groups if g.reason == RejectReason.NO_VERDICT.value]
+    if len(failed) + len(unjudged) < len(groups):
         return
-    causes = [g.reason for g in groups if g.outcome is GroupOutcome.FAILED]
+    causes = [g.reason for g in failed]
     causes += [t.verdict.reason for g in groups for t in g.trajectories if t.verdict is not None]
     raise ServiceError(
         f"no group of this step has a verdict ({causes[0] if causes else 'no trajectories'}); "

@@ -70,14 +70,14 @@ class RolloutService(rpc.RolloutServiceServicer):
         group = await self.generate(decode(delivery.payload))
         return Advance(to_stage=Stage.VERIFY, payload=encode(group))
 
-    async def Generate(  # noqa: N802  the name of the rpc
+    async def Generate(
         self, request: pb.GenerateRequest, context: grpc.ServicerContext
     ) -> pb.GenerateResponse:
         """The gRPC shell."""
         group = await self.generate(group_from_proto(request.group))
         return pb.GenerateResponse(group=group_to_proto(group))
 
-    async def GetStatus(  # noqa: N802
+    async def GetStatus(
         self, request: pb.RolloutServiceGetStatusRequest, context: grpc.ServicerContext
     ) -> pb.RolloutServiceGetStatusResponse:
         """Which weights are installed."""

@@ -44,7 +44,7 @@ class Row:
 class Scorer:
     """Holds the teacher's model; runs on one thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the settings of one engine
         self,
         model_path: str,
         store: WeightStore | None,

@@ -38,14 +38,14 @@ class TeacherService(rpc.TeacherServiceServicer):
         group = await self.score(decode(delivery.payload))
         return Advance(to_stage=Stage.TRAIN, payload=encode(group))
 
-    async def Score(  # noqa: N802  the name of the rpc
+    async def Score(
         self, request: pb.ScoreRequest, context: grpc.ServicerContext
     ) -> pb.ScoreResponse:
         """The gRPC shell."""
         group = await self.score(group_from_proto(request.group))
         return pb.ScoreResponse(group=group_to_proto(group))
 
-    async def GetStatus(  # noqa: N802
+    async def GetStatus(
         self, request: pb.TeacherServiceGetStatusRequest, context: grpc.ServicerContext
     ) -> pb.TeacherServiceGetStatusResponse:
         """Which weights score."""

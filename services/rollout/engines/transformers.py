@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import torch

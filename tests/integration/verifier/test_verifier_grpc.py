@@ -1,8 +1,6 @@
-import asyncio
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rlsd.serving.channel import open_channel
 from rlsd.streams.stage import Stage
