@@ -193,4 +193,8 @@ class MathChild:
         process = self._process
         if process is None or self._is_killed or process.returncode is not None:
             return True
-        return process.stdout is None or process.stdout.at_eof()
+        try:  # one that died by itself a moment ago is known to the kernel first
+            flags = os.WEXITED | os.WNOHANG | os.WNOWAIT
+            return os.waitid(os.P_PID, process.pid, flags) is not None
+        except ChildProcessError:
+            return True

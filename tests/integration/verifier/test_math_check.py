@@ -125,8 +125,7 @@ async def test_a_child_killed_in_the_middle_is_an_error_and_the_next_check_works
 ):
     async def kill_when_busy():
         (pid,) = child_pids()
-        while not _is_busy(pid):
-            await asyncio.sleep(0.01)
+        await asyncio.to_thread(_wait_for_state, pid, "R")
         os.kill(pid, signal.SIGKILL)
 
     assert (await verifier.check(MATH, r"\boxed{2x}", "x+x")).reward == 1.0  # warm
@@ -141,8 +140,7 @@ async def test_a_child_killed_in_the_middle_is_an_error_and_the_next_check_works
 async def test_a_child_that_died_while_idle_costs_no_verdict(verifier, child_pids):
     (pid,) = child_pids()
     os.kill(pid, signal.SIGKILL)
-    while Path(f"/proc/{pid}").exists():
-        await asyncio.sleep(0.01)
+    await asyncio.to_thread(_wait_for_state, pid, "Z")
     assert (await verifier.check(MATH, r"\boxed{2x}", "x+x")).reward == 1.0
 
 
@@ -170,10 +168,10 @@ async def test_two_children_answer_at_once_and_leave_with_the_service(verifier, 
 
 async def test_the_child_sees_no_secret_and_has_a_memory_limit(verifier, child_pids):
     (pid,) = child_pids()
-    environment = Path(f"/proc/{pid}/environ").read_bytes()
-    assert b"PATH=" in environment
-    assert b"secret" not in environment
-    limits = Path(f"/proc/{pid}/limits").read_text()
+    environment = _proc(pid, "environ")
+    assert "PATH=" in environment
+    assert "secret" not in environment
+    limits = _proc(pid, "limits")
     assert f"Max address space         {2 * 1024**3}" in limits
 
 
@@ -192,5 +190,14 @@ async def test_any_completion_gets_a_verdict_within_the_deadline(verifier, text,
     assert verdict.reward in (0.0, 1.0)
 
 
-def _is_busy(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "R"
+def _wait_for_state(pid: int, state: str) -> None:
+    """Return once the process is running ("R") or dead ("Z", or gone)."""
+    while (stat := _proc(pid, "stat")) and stat.rpartition(")")[2].split()[0] != state:
+        time.sleep(0.01)
+
+
+def _proc(pid: int, name: str) -> str:
+    try:
+        return Path(f"/proc/{pid}/{name}").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
