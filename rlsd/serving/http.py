@@ -16,8 +16,8 @@ from rlsd.errors import ConfigError
 def split_address(address: str, option: str) -> tuple[str, int]:
     """Host and port of `host:port`; raises ConfigError naming the option."""
     host, separator, port = address.rpartition(":")
-    if not separator or not port.isdigit():
-        raise ConfigError(f"{option} {address!r}: write it as host:port")
+    if not separator or not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{option} {address!r}: write it as host:port, the port below 65536")
     return host.strip("[]"), int(port)
 
 

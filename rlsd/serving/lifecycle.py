@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection
 
 from rlsd.errors import ConfigError
 from rlsd.serving.channel import MESSAGE_LIMIT_BYTES
+from rlsd.serving.http import split_address
 from rlsd.serving.interceptors import ErrorStatus
 
 log = logging.getLogger(__name__)
@@ -89,6 +90,7 @@ async def serve(
 
 
 def _bind(server: grpc.aio.Server, bind: str) -> int:
+    split_address(bind, "--bind")  # gRPC takes a port above 65535 modulo 65536
     try:
         return server.add_insecure_port(bind)
     except RuntimeError as cause:

@@ -22,10 +22,12 @@ from rlsd.telemetry.process import prepare_process
 from rlsd.wire.convert import encode_failed
 
 
-def service_parser(service: str, description: str) -> argparse.ArgumentParser:
+def service_parser(
+    service: str, description: str, *, needs_config: bool = True
+) -> argparse.ArgumentParser:
     """The arguments that all services share."""
     parser = argparse.ArgumentParser(prog=f"rlsd serve {service}", description=description)
-    parser.add_argument("--config", type=Path, required=True, help="the run's TOML file")
+    parser.add_argument("--config", type=Path, required=needs_config, help="the run's TOML file")
     parser.add_argument(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a value"
     )

@@ -19,10 +19,11 @@ from typing import Protocol, Self
 
 from rlsd.config import Addresses
 from rlsd.errors import RlsdError
+from rlsd.routing import route
 from rlsd.serving.channel import calling, open_channel
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, Entry, GroupStream
-from rlsd.trajectory import Group, GroupOutcome, TeacherNeed
+from rlsd.trajectory import Group, GroupOutcome
 from rlsd.wire.convert import decode, encode, group_from_proto, group_to_proto
 from rlsd.wire.v1 import (
     rollout_service_pb2,
@@ -162,9 +163,9 @@ class CalledStages:
     async def _through_stages(self, group: Group) -> Group:
         group = await self.generate(group)
         self._at[group.group_id] = Stage.VERIFY
-        group = await self.verify(group)
-        if group.outcome is GroupOutcome.IN_FLIGHT and group.plan.teacher is not TeacherNeed.NONE:
-            self._at[group.group_id] = Stage.TEACH
+        stage, group = route(await self.verify(group))
+        if stage is Stage.TEACH:
+            self._at[group.group_id] = stage
             group = await self.score(group)
         return group
 

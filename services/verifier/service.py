@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from rlsd.routing import Route, route
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
 from rlsd.trajectory import Group, GroupOutcome
@@ -19,7 +20,6 @@ from rlsd.wire.v1 import verifier_service_pb2 as pb
 from rlsd.wire.v1 import verifier_service_pb2_grpc as rpc
 from services.verifier import metrics
 from services.verifier.core import Verifier
-from services.verifier.routing import Route, route
 
 
 class VerifierService(rpc.VerifierServiceServicer):

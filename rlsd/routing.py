@@ -1,4 +1,7 @@
-"""Where a verified group goes next. Pure; a rejected group still reaches the learner's ledger."""
+"""Where a verified group goes next. Pure; a rejected group still reaches the learner's ledger.
+
+The verifier's stream worker applies it, and the learner when it calls the stages itself.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from rlsd.routing import route
 from rlsd.streams.stage import Stage
 from rlsd.trajectory import (
     FinishReason,
@@ -15,7 +16,6 @@ from rlsd.trajectory import (
     VerdictOutcome,
     VerifierSpec,
 )
-from services.verifier.routing import route
 
 
 def _verdict(reward):
