@@ -20,7 +20,6 @@ from pathlib import Path
 from rlsd.errors import ServiceError
 
 _MAX_RESTARTS = 3
-_KILL_AFTER_S = 30.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -69,14 +68,14 @@ class Child:
         await self.start()
         return True
 
-    async def stop(self) -> None:
+    async def stop(self, *, kill_after_s: float = 30.0) -> None:
         """SIGTERM, then SIGKILL when it does not drain in time."""
         if self.process is None or self.process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             self.process.terminate()
         try:
-            await asyncio.wait_for(self.process.wait(), _KILL_AFTER_S)
+            await asyncio.wait_for(self.process.wait(), kill_after_s)
         except TimeoutError:
             self.process.kill()
             await self.process.wait()

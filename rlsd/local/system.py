@@ -74,16 +74,16 @@ async def run_system(
             name: _child(name, config, config_path, environment, ports[name], metrics[name])
             for name in ports
         }
-        stack.push_async_callback(_stop_all, list(children.values()))
+        stack.push_async_callback(_stop_all, children, config.learner.stage_timeout_s)
         for child in children.values():
             await child.start()
         await _watch(children, ports["learner"], stopping=stopping, watcher=watcher)
 
 
-async def _stop_all(children: list[Child]) -> None:
-    """The learner first, so that nothing it waits for goes away under it; then the stages."""
-    await children[-1].stop()
-    await asyncio.gather(*(child.stop() for child in children[:-1]))
+async def _stop_all(children: dict[str, Child], step_timeout_s: float) -> None:
+    """The learner first, which may need the stages to end its step; then the stages."""
+    await children["learner"].stop(kill_after_s=step_timeout_s)
+    await asyncio.gather(*(children[stage].stop() for stage in _STAGES))
 
 
 def _child(
@@ -136,7 +136,6 @@ async def _watch(
         while learner.exit_code != 0:
             if stopping.is_set():
                 watcher.on_event("stopping: the learner ends its step and writes a checkpoint")
-                await learner.stop()
                 return
             for name, child in children.items():
                 if await child.ensure_running():

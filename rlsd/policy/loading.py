@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,16 @@ from rlsd.weights import Manifest, Probe, WeightStore
 transformers_logging.disable_progress_bar()  # standard error carries JSON lines only
 
 
-def load_model(path: str, *, dtype: str = "float32") -> Any:
+def local_device() -> torch.device:
+    """Choose the GPU of this process (torchrun's LOCAL_RANK, of several), else the CPU."""
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    torch.cuda.set_device(device)
+    return device
+
+
+def load_model(path: str, *, device: torch.device, dtype: str = "float32") -> Any:
     """The causal language model at `path` in evaluation mode.
 
     Raises:
@@ -32,7 +42,7 @@ def load_model(path: str, *, dtype: str = "float32") -> Any:
             f"model.path {path!r}: no causal language model can be loaded "
             f"({_first_line(cause)}); give a folder with config.json and safetensors"
         ) from cause
-    return model.eval()
+    return model.eval().to(device)
 
 
 def load_tokenizer(path: str) -> Any:

@@ -21,11 +21,11 @@ from typing import Any
 
 import torch
 
-from rlsd.errors import ServiceError
+from rlsd.errors import ServiceError, StreamError
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
 from rlsd.staleness import staleness
-from rlsd.trajectory import Group, GroupOutcome, RejectReason
+from rlsd.trajectory import Group, GroupOutcome, RejectReason, group_id_of, index_of
 from services.learner import metrics
 from services.learner.checkpoint import Meta
 from services.learner.evaluation import Evaluator
@@ -41,6 +41,8 @@ log = logging.getLogger(__name__)
 _COLLECT_WAIT_S = 1.0
 _IDLE_EVERY_S = 60.0
 """While rank 0 waits for groups, the other ranks hear of it this often (they time out at 600 s)."""
+_QUIET_S = 5.0
+"""When no group comes back for this long, the queues are asked whether they still have them."""
 
 
 class Learner:
@@ -115,6 +117,7 @@ class Learner:
                 raise ServiceError(f"batch log: step {step} is not the one checkpoint {step} saw")
         self._batch_sha256 = sha256
         if self._rank.paths.weights.latest() is None:
+            await self._stages.clear()
             await self._lead(Command.PUBLISH, 0)
         for step in range(self.step + 1, len(logged) + 1):
             log.info("step re-executed", extra={"step": step})
@@ -129,18 +132,24 @@ class Learner:
     async def _gather(self, stopping: asyncio.Event) -> list[Group] | None:
         """The groups of the next step in index order, or None when the run is to stop."""
         deadline = _Deadline(self._config.learner.stage_timeout_s)
-        idle = _Deadline(_IDLE_EVERY_S)
+        idle, quiet = _Deadline(_IDLE_EVERY_S), _Deadline(_QUIET_S)
         while not stopping.is_set():
-            await self._admit()
-            groups = self._seal()
-            if groups is not None:
-                return groups
-            self.progress.depths = await self._stages.depths()
-            collected = await self._stages.collect(wait_s=_COLLECT_WAIT_S)
-            for group in collected:
-                await self._receive(group)
-            if collected:
-                deadline.reset()
+            try:
+                await self._admit()
+                groups = self._seal()
+                if groups is not None:
+                    return groups
+                if await self._collect():
+                    deadline.reset()
+                    quiet.reset()
+                if quiet.passed:
+                    await self._readmit_lost()
+                    quiet.reset()
+            except StreamError as error:
+                log.warning("queues unreachable", extra={"reason": str(error)})
+                if deadline.passed:
+                    raise
+                await asyncio.sleep(_COLLECT_WAIT_S)
             if deadline.passed:
                 raise ServiceError(
                     f"no group has come back for {deadline.after_s:g} s; "
@@ -151,6 +160,22 @@ class Learner:
                 idle.reset()
         return None
 
+    async def _collect(self) -> bool:
+        """Receive what has come back; whether anything has."""
+        self.progress.depths = await self._stages.depths()
+        collected = await self._stages.collect(wait_s=_COLLECT_WAIT_S)
+        for group in collected:
+            await self._receive(group)
+        return bool(collected)
+
+    async def _readmit_lost(self) -> None:
+        """Make again what the queues have forgotten; what they still hold is left alone."""
+        waiting = sorted(self.ledger.in_flight - set(self._ready))
+        lost = await self._stages.lost([group_id_of(i) for i in waiting])
+        if lost:
+            log.warning("groups readmitted", extra={"num": len(lost)})
+            await self._send([index_of(group_id) for group_id in lost])
+
     async def _admit(self) -> None:
         """Fill the credits with new groups, in index order."""
         free = self._feeder.limit - len(self.ledger.in_flight)
@@ -160,14 +185,21 @@ class Learner:
             None if self._resamples else self._config.run.steps * self._config.run.groups_per_step
         )
         indices = self.ledger.next_indices(free, stop=stop)
-        groups = []
-        for index in indices:
-            position = Position(policy_version=self.step, num_in_flight=len(self.ledger.in_flight))
-            groups.append(self._feeder.group(index, position))
-            self.ledger.admit([index])
-        if groups:
-            await self._stages.admit(groups, limit=self._feeder.limit)
-            metrics.ADMITTED.inc(len(groups))
+        if indices:
+            before = len(self.ledger.in_flight)
+            self.ledger.admit(indices)
+            metrics.ADMITTED.inc(len(indices))
+            await self._send(indices, num_ahead=before)
+
+    async def _send(self, indices: list[int], *, num_ahead: int = 0) -> None:
+        """Put groups on their way; repeating it changes nothing."""
+        groups = [
+            self._feeder.group(
+                index, Position(policy_version=self.step, num_in_flight=num_ahead + place)
+            )
+            for place, index in enumerate(indices)
+        ]
+        await self._stages.admit(groups, limit=self._feeder.limit)
 
     async def _receive(self, group: Group) -> None:
         """Keep a group that came back for its step; drop one that has an outcome already."""
@@ -209,7 +241,7 @@ class Learner:
             for group in groups:
                 if not self.ledger.is_known(group.index):
                     self.ledger.resolve(group)
-            await self._stages.settle(groups)
+            await self._settle(groups)
         with _timed(phases, "train"):
             learned = await self._lead(Command.TRAIN, step)
         staleness_mean = _mean(
@@ -225,6 +257,17 @@ class Learner:
         every = self._config.evaluation.every
         if self._evaluator and (step % every == 0 or step == self._config.run.steps):
             await self._evaluate()
+
+    async def _settle(self, groups: list[Group]) -> None:
+        """Return credits.
+
+        When the queues are away this is made up for later: a group that comes back although it
+        has its outcome is settled then.
+        """
+        try:
+            await self._stages.settle(groups)
+        except StreamError as error:
+            log.warning("queues unreachable", extra={"reason": str(error)})
 
     async def _checkpoint(self) -> None:
         version = teacher_version_at(self.step + 1, sync_every=self._config.teacher.sync_every)

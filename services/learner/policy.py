@@ -163,7 +163,8 @@ class Totals:
 
 
 def _shard(model: Any) -> Any:
-    """FSDP2: each decoder layer is a unit, the rest another."""
-    for layer in model.model.layers:
-        fully_shard(layer)
+    """FSDP2: each block that the model does not want split is a unit, the rest another."""
+    for module in list(model.modules()):
+        if type(module).__name__ in (model._no_split_modules or ()):
+            fully_shard(module)
     return fully_shard(model)

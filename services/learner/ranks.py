@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
@@ -25,7 +26,7 @@ from rlsd.batch_log import BatchLog
 from rlsd.config import RunConfig
 from rlsd.objectives.methods import Method
 from rlsd.objectives.schedules import lambda_at
-from rlsd.policy.loading import load_model, save_model
+from rlsd.policy.loading import load_model, local_device, save_model
 from rlsd.weights import WeightStore
 from services.learner.batches import plan_step
 from services.learner.checkpoint import Checkpoints, Meta
@@ -83,7 +84,7 @@ class Rank:
         self.method = method
         self.paths = Paths.of(config)
         self.policy = Policy(
-            load_model(config.model.path),
+            load_model(config.model.path, device=local_device()),
             method,
             config.learner,
             pad_id=pad_id,
@@ -99,7 +100,12 @@ class Rank:
         return self.paths.checkpoints.load(self.policy, steps[-1], run_id=self.config.run.id)
 
     def follow(self) -> None:
-        """Execute rank 0's commands until STOP (ranks above 0)."""
+        """Execute rank 0's commands until STOP (ranks above 0).
+
+        torchrun sends SIGTERM to every rank, but only rank 0 knows when the step is over.
+        """
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, signal.SIG_IGN)
         while True:
             command, step = self._broadcast(Command.IDLE, 0)
             if command is Command.STOP:

@@ -50,6 +50,14 @@ class Stages(Protocol):
         """The outcome of these groups is durable: forget them."""
         ...
 
+    async def lost(self, group_ids: Sequence[str]) -> list[str]:
+        """Which of these groups are nowhere any more: the queues were wiped."""
+        ...
+
+    async def clear(self) -> None:
+        """Forget what another run of this name may have left."""
+        ...
+
     async def depths(self) -> dict[str, int]:
         """Groups by the stage they are at."""
         ...
@@ -81,6 +89,15 @@ class QueuedStages:
         """Credits return."""
         held = [self._held.pop(g.group_id) for g in groups if g.group_id in self._held]
         await self._stream.settle(held)
+
+    async def lost(self, group_ids: Sequence[str]) -> list[str]:
+        """Groups that Redis does not know."""
+        known = await self._stream.in_flight()
+        return [g for g in group_ids if g not in known]
+
+    async def clear(self) -> None:
+        """Delete the run's keys."""
+        await self._stream.clear()
 
     async def depths(self) -> dict[str, int]:
         """Entries by stage."""
@@ -146,6 +163,13 @@ class CalledStages:
         """Credits return."""
         for group in groups:
             self._at.pop(group.group_id, None)
+
+    async def lost(self, group_ids: Sequence[str]) -> list[str]:
+        """None: a call ends with a group, or with its failure."""
+        return []
+
+    async def clear(self) -> None:
+        """Nothing is left behind by calls."""
 
     async def depths(self) -> dict[str, int]:
         """Groups by stage."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rlsd.errors import RlsdError, TeacherError
-from rlsd.policy.loading import install, load_model, load_tokenizer, prompt_ids
+from rlsd.policy.loading import install, load_model, load_tokenizer, local_device, prompt_ids
 from rlsd.policy.scoring import Ids, completion_logits, gather_logprobs, microbatches, pad_rows
 from rlsd.privileged.context import policy_messages, privileged_context, teacher_messages
 from rlsd.privileged.demonstrations import demonstration_indices
@@ -61,7 +61,7 @@ class Scorer:
             store: where the policy's versions are; None for a fixed external teacher.
             max_tokens: padded tokens of one forward pass.
         """
-        self._model = load_model(model_path, dtype=dtype)
+        self._model = load_model(model_path, device=local_device(), dtype=dtype)
         self._tokenizer = load_tokenizer(model_path)
         self._store = store
         self._template = template

@@ -65,9 +65,10 @@ def test_two_ranks_train_one_sharded_model(run):
     assert_account_is_whole(run.summary, steps=2)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stopped_run_is_continued_by_resume(run, number):
-    process = run.start("run.steps=60", "learner.checkpoint_every=1000")
+@pytest.mark.parametrize(("number", "ranks"), [(signal.SIGTERM, 2), (signal.SIGINT, 1)])
+def test_a_stopped_run_is_continued_by_resume(run, number, ranks):
+    ranks = f"learner.ranks={ranks}"
+    process = run.start("run.steps=60", "learner.checkpoint_every=1000", ranks)
     wait_for(lambda: run.steps_logged() >= 3)
     process.send_signal(number)
     output, _ = process.communicate(timeout=90)
@@ -77,7 +78,7 @@ def test_a_stopped_run_is_continued_by_resume(run, number):
     assert 3 <= stopped_at < 60
     assert "--resume" in output
 
-    result = run(f"run.steps={stopped_at + 2}", flags=("--resume",))
+    result = run(f"run.steps={stopped_at + 2}", ranks, flags=("--resume",))
     assert result.returncode == 0, result.stdout + result.stderr
     assert_account_is_whole(run.summary, steps=stopped_at + 2)
 

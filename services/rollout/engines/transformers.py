@@ -17,7 +17,7 @@ from torch import Tensor
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from rlsd.errors import EngineError, RlsdError
-from rlsd.policy.loading import install, load_model, load_tokenizer, prompt_ids
+from rlsd.policy.loading import install, load_model, load_tokenizer, local_device, prompt_ids
 from rlsd.policy.scoring import gather_logprobs
 from rlsd.serving.batcher import Batcher
 from rlsd.trajectory import FinishReason
@@ -38,7 +38,7 @@ class TransformersEngine:
         probe_tolerance: float = 1e-3,
         threads: int = 1,
     ) -> None:
-        self._model = load_model(model_path, dtype=dtype)
+        self._model = load_model(model_path, device=local_device(), dtype=dtype)
         self._tokenizer = load_tokenizer(model_path)
         self._store = store
         self._max_batch = max_batch
@@ -112,7 +112,7 @@ class TransformersEngine:
     ) -> list[Completion]:
         """Completions for rows of (request number, seed), all with prompts of one length."""
         request = requests[rows[0][0]]
-        prompts = torch.tensor([requests[n].prompt_ids for n, _ in rows])
+        prompts = torch.tensor([requests[n].prompt_ids for n, _ in rows], device=self._model.device)
         sampler = _SeededSampler(
             [seed for _, seed in rows], request.max_tokens, request.temperature, request.top_p
         )
@@ -128,7 +128,7 @@ class TransformersEngine:
             )
         except (RuntimeError, ValueError) as cause:
             raise EngineError(f"transformers engine: generation failed: {cause}") from cause
-        return self._split(output[:, prompts.shape[1] :], sampler.logprobs())
+        return self._split(output[:, prompts.shape[1] :].cpu(), sampler.logprobs().cpu())
 
     def _split(self, ids_BT: Tensor, logprobs_BT: Tensor) -> list[Completion]:
         """Cut each row after its end token."""
@@ -190,5 +190,6 @@ class _SeededSampler(LogitsProcessor):  # type: ignore[misc]  # untyped base
                 1, order, ordered.masked_fill(outside, 0.0)
             )
         cumulative_BV = probabilities_BV.cumsum(-1)
-        threshold_B = self._uniforms_BT[:, len(self._logprobs)] * cumulative_BV[:, -1]
+        uniforms_B = self._uniforms_BT[:, len(self._logprobs)].to(cumulative_BV.device)
+        threshold_B = uniforms_B * cumulative_BV[:, -1]
         return torch.searchsorted(cumulative_BV, threshold_B[:, None], right=True)[:, 0]

@@ -22,7 +22,7 @@ def one_thread():
 
 def policy(method="grpo", **config) -> Policy:
     section = LearnerSection(lr=1e-2, **config)
-    model = load_model("examples/chain/base")
+    model = load_model("examples/chain/base", device=torch.device("cpu"))
     return Policy(model, method_named(method), section, pad_id=0, temperature=1.0)
 
 

@@ -17,7 +17,7 @@ from rlsd.policy.scoring import (
 @pytest.fixture(scope="module")
 def model():
     torch.set_num_threads(1)
-    return load_model("examples/chain/base")
+    return load_model("examples/chain/base", device=torch.device("cpu"))
 
 
 def logprobs(model, prefixes, completions):

@@ -34,7 +34,7 @@ async def service(store):
 
 
 def publish(store, version, *, shift=0.0, probe_of=None):
-    model = load_model(BASE)
+    model = load_model(BASE, device=torch.device("cpu"))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(shift)
@@ -76,7 +76,9 @@ async def test_rollout_logprobs_are_the_models_own(service):
     made = await service.generate(group())
     trajectory = made.trajectories[1]
     whole = [*made.prompt_token_ids.tolist(), *trajectory.token_ids.tolist()]
-    expected = sequence_logprobs(load_model(BASE), whole).numpy()[-trajectory.num_tokens :]
+    expected = sequence_logprobs(load_model(BASE, device=torch.device("cpu")), whole).numpy()[
+        -trajectory.num_tokens :
+    ]
     np.testing.assert_allclose(trajectory.rollout_logprobs, expected, atol=1e-5)
 
 
@@ -103,7 +105,7 @@ async def test_sampling_follows_the_models_distribution(service):
     """First tokens of 2,000 draws against the probabilities, by a chi-square bound."""
     made = await service.generate(group(num=2000, max_tokens=1))
     drawn = np.bincount([t.token_ids[0] for t in made.trajectories], minlength=26)
-    model = load_model(BASE)
+    model = load_model(BASE, device=torch.device("cpu"))
     with torch.inference_mode():
         logits = model(input_ids=torch.tensor([made.prompt_token_ids.tolist()])).logits[0, -1]
     expected = 2000 * logits.double().softmax(-1).numpy()
@@ -148,7 +150,7 @@ async def test_corrupt_weights_are_refused_and_the_old_ones_keep_serving(service
 
 
 async def test_weights_that_fail_the_probe_are_refused(service, store):
-    publish(store, 1, shift=0.05, probe_of=load_model(BASE))
+    publish(store, 1, shift=0.05, probe_of=load_model(BASE, device=torch.device("cpu")))
     with pytest.raises(WeightsError, match="on the probe"):
         await service.generate(group(version=1))
 

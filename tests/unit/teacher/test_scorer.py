@@ -24,7 +24,7 @@ PROMPT = make_prompt("Question: 2 - 1 = ?", privileged="1", reference="1")
 def scorer(tmp_path_factory):
     torch.set_num_threads(1)
     store = WeightStore(tmp_path_factory.mktemp("weights"), "run")
-    model = load_model(BASE)
+    model = load_model(BASE, device=torch.device("cpu"))
     for version in (0, 10):
         with torch.no_grad():
             for parameter in model.parameters():
@@ -55,7 +55,7 @@ def group(tokenizer, *, prompt=PROMPT, rewards=(1.0, 0.0, 1.0), need=TeacherNeed
 def test_both_contexts_score_exactly_the_sampled_ids(scorer, tokenizer):
     scored = scorer.score([group(tokenizer)])[0]
     trajectory = scored.trajectories[0]
-    model = load_model(BASE)
+    model = load_model(BASE, device=torch.device("cpu"))
     for field, messages in (
         ("student_logprobs", policy_messages(PROMPT)),
         ("teacher_logprobs", teacher_messages(PROMPT, "1", template=TEMPLATE)),
