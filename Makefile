@@ -27,7 +27,7 @@ check: setup ## format, lint, types, import layers, generated code up to date
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate.py --check
 
-test: setup ## unit, contract, integration and whole-system tests
+test: setup ## unit, contract, integration tests, then whole runs (about 10 minutes)
 	$(BIN)/pytest
 	$(BIN)/pytest -m slow
 

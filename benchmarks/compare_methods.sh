@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
   --set-for 'grpo:learner.lr=5e-4' \
   --set-for 'opsd:method.beta=1.0' \
   --set-for 'grpo+opsd:method.beta=1.0' --set-for 'grpo+opsd:method.divergence_weight=1.0' \
-  --seeds "${SEEDS:-3}" --parallel 2 --out runs/compare-methods
+  --set run.groups_per_step=8 --set run.steps=300 --seeds "${SEEDS:-3}" --parallel 2 --out runs/compare-methods
 mkdir -p benchmarks/results
 cp runs/compare-methods/results.json benchmarks/results/compare_methods.json
 cp runs/compare-methods/compare.png benchmarks/results/compare_methods.png

@@ -97,6 +97,27 @@ class MethodSection(Section):
     """Reweight only trajectories with a negative advantage."""
     permute: bool | None = None
     """Control: Δ permuted within each sequence (same values, no alignment)."""
+    advantage: Literal["grpo", "dr_grpo", "rloo", "maxrl"] | None = None
+    """How a group's rewards become advantages."""
+    reduction: Literal["token_mean", "sequence_mean", "horizon_mean"] | None = None
+    """What the loss is a mean over."""
+    mismatch: (
+        Literal[
+            "none",
+            "decoupled",
+            "token_tis",
+            "sequence_tis",
+            "sequence_mis",
+            "geometric",
+            "icepop",
+        ]
+        | None
+    ) = None
+    """Weight against the gap between sampler and learner; token_tis when max_staleness > 0."""
+    mismatch_low: float | None = Field(default=None, ge=0)
+    """Below it, geometric and icepop weigh 0."""
+    mismatch_high: float | None = Field(default=None, gt=0)
+    """Cap of the truncated weights; above it the others weigh 0."""
     clip_low: float | None = Field(default=None, gt=0)
     """Half-width of the trust region below ratio 1."""
     clip_high: float | None = Field(default=None, gt=0)

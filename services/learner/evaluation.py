@@ -57,16 +57,15 @@ class Evaluator:
         """
         started = time.monotonic()
         k = self._config.evaluation.samples
-        greedy = await self._groups(policy_version, temperature=0.0, num_completions=1)
-        sampled = (
-            await self._groups(
-                policy_version,
-                temperature=self._config.rollout.temperature,
-                num_completions=k,
+        temperature = self._config.rollout.temperature
+        async with asyncio.TaskGroup() as tasks:
+            of_greedy = tasks.create_task(
+                self._groups(policy_version, temperature=0.0, num_completions=1)
             )
-            if k
-            else []
-        )
+            of_sampled = tasks.create_task(
+                self._groups(policy_version, temperature=temperature, num_completions=k)
+            )
+        greedy, sampled = of_greedy.result(), of_sampled.result()
         trajectories = [t for g in (*greedy, *sampled) for t in g.trajectories]
         leaks = sum(any(p.search(t.text) for p in self._leaks) for t in trajectories)
         return Evaluation(
@@ -84,6 +83,8 @@ class Evaluator:
     async def _groups(
         self, policy_version: int, *, temperature: float, num_completions: int
     ) -> list[Group]:
+        if num_completions == 0:
+            return []
         slots = asyncio.Semaphore(_CALLS_AT_ONCE)
 
         async def checked(index: int, prompt: Prompt) -> Group:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from dataclasses import replace
 
 import grpc
 import torch
@@ -14,7 +15,7 @@ import torch.distributed as dist
 from rlsd.config import Addresses, RunConfig
 from rlsd.data.sources import Dataset, load_prompts
 from rlsd.errors import ConfigError
-from rlsd.objectives.methods import method_named
+from rlsd.objectives.methods import Method, MismatchKind, SurrogateKind, method_named
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.privileged.context import policy_messages
 from rlsd.serving.channel import wait_until_serving
@@ -40,10 +41,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
     torch.set_num_threads(config.run.threads)
     ranks.join()
     prompts = _load(config, config.data.train, limit=config.data.limit).prompts
-    try:
-        method = method_named(config.method.name, **config.method.overrides())
-    except ValueError as cause:
-        raise ConfigError(f"method: {cause}") from cause
+    method = _method(config)
     tokenizer = load_tokenizer(config.model.path)
     probe_ids = prompt_ids(tokenizer, policy_messages(prompts[0]))[:_PROBE_TOKENS]
     rank = ranks.Rank(config, method, pad_id=tokenizer.pad_token_id or 0, probe_ids=probe_ids)
@@ -94,6 +92,20 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
         await serve(ServerConfig(bind=bind, drain_s=drain_s), register, [train])
     if dist.is_initialized():
         dist.destroy_process_group()
+
+
+def _method(config: RunConfig) -> Method:
+    """The configured method; off-policy batches get a weight against their sampler's age."""
+    overrides = config.method.overrides()
+    try:
+        method = method_named(config.method.name, **overrides)
+        weighs_by_itself = method.surrogate in (SurrogateKind.IMPORTANCE, SurrogateKind.DPPO)
+        if config.run.max_staleness and "mismatch" not in overrides and not weighs_by_itself:
+            log.info("mismatch weight on", extra={"mismatch": MismatchKind.TOKEN_TIS.value})
+            method = replace(method, mismatch=MismatchKind.TOKEN_TIS)
+    except ValueError as cause:
+        raise ConfigError(f"method: {cause}") from cause
+    return method
 
 
 async def _serving(addresses: list[str], stopping: asyncio.Event) -> None:

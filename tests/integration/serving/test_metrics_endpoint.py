@@ -1,0 +1,50 @@
+import socket
+import urllib.request
+
+import pytest
+
+from rlsd.errors import ConfigError
+from rlsd.serving.http import metrics_endpoint, split_address
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+@pytest.mark.parametrize(
+    ("module", "metric"),
+    [
+        ("services.rollout.metrics", "rlsd_rollout_tokens_total"),
+        ("services.teacher.metrics", "rlsd_teacher_tokens_total"),
+        ("services.learner.metrics", "rlsd_learner_identity_residual"),
+        ("services.verifier.metrics", "rlsd_verifier_verdicts_total"),
+    ],
+)
+def test_each_service_declares_its_metrics_where_prometheus_reads_them(module, metric):
+    __import__(module)
+    address = f"127.0.0.1:{free_port()}"
+    with (
+        metrics_endpoint(address),
+        urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer,
+    ):
+        assert metric in answer.read().decode()
+
+
+def test_a_metrics_port_in_use_is_said_in_one_line():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with (
+            pytest.raises(ConfigError, match=f"--metrics {address}: Address already in use"),
+            metrics_endpoint(address),
+        ):
+            pass
+
+
+@pytest.mark.parametrize("address", ["7000", "host:", "host:x", "host:70000"])
+def test_an_address_that_is_none_is_refused(address):
+    with pytest.raises(ConfigError, match="write it as host:port"):
+        split_address(address, "--bind")
