@@ -58,7 +58,11 @@ class BatchLog:
         return steps
 
     def append(self, step: int, groups: Sequence[Group], *, previous_sha256: str) -> str:
-        """Write step `step` durably and return its checksum, the next step's `previous_sha256`."""
+        """Write step `step` durably and return its checksum, the next step's `previous_sha256`.
+
+        Raises:
+            BatchLogError: the step is logged already: another learner writes this run.
+        """
         record = batch_pb2.Batch(
             run_id=self._run_id,
             step=step,
@@ -67,7 +71,12 @@ class BatchLog:
         )
         content = record.SerializeToString(deterministic=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        durable.write_file(self.path(step), content)
+        try:
+            durable.write_file(self.path(step), content, is_new=True)
+        except FileExistsError as cause:
+            raise BatchLogError(
+                f"batch log {self.path(step)}: written by another learner; this one stops"
+            ) from cause
         return hashlib.sha256(content).hexdigest()
 
     def read(self, step: int, *, previous_sha256: str | None = None) -> Batch:

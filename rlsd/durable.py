@@ -8,14 +8,24 @@ from collections.abc import Callable
 from pathlib import Path
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path`: written aside, flushed to disk, renamed into place."""
+def write_file(path: Path, content: bytes, *, is_new: bool = False) -> None:
+    """Put `content` at `path`: written aside, flushed to disk, renamed into place.
+
+    Raises:
+        FileExistsError: `is_new`, and the file is there already: it keeps what it holds.
+    """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if is_new:
+            path.hardlink_to(aside)  # unlike a rename, fails when another writer was first
+        else:
+            aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
     _sync(path.parent)
 
 

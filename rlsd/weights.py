@@ -1,7 +1,6 @@
 """Published policy weights: a version is a folder that is whole, verified and never changed.
 
     weights/v00000012/{config.json, model.safetensors, …, MANIFEST.json}
-    weights/LATEST                          the newest version's name, the only file that changes
 
 The learner publishes; rollout and teacher pull. A reader never loads a version whose manifest is
 missing, whose files do not match their checksums, or which belongs to another run.
@@ -59,18 +58,16 @@ class WeightStore:
         return sorted(int(p.parent.name[1:]) for p in self._folder.glob(f"v*/{_MANIFEST}"))
 
     def latest(self) -> int | None:
-        """The newest version, or None before the first publication."""
-        try:
-            return int((self._folder / "LATEST").read_text().strip().removeprefix("v"))
-        except FileNotFoundError:
-            return None
-        except ValueError as cause:
-            raise WeightsError(f"{self._folder / 'LATEST'}: not a version name") from cause
+        """The newest version, or None before the first publication.
+
+        By listing, not by a pointer file: a writer that was paused cannot turn the clock back.
+        """
+        return max(self.versions(), default=None)
 
     def publish(
         self, version: int, *, step: int, probe: Probe, save: Callable[[Path], None]
     ) -> None:
-        """Write a version with what `save` puts into the folder, then point LATEST at it."""
+        """Write a version with what `save` puts into the folder, whole or not at all."""
 
         def fill(folder: Path) -> None:
             save(folder)
@@ -81,7 +78,6 @@ class WeightStore:
             (folder / _MANIFEST).write_text(json.dumps(asdict(manifest), indent=1))
 
         durable.write_folder(self.path(version), fill)
-        durable.write_file(self._folder / "LATEST", f"v{version:08d}\n".encode())
 
     def verify(self, version: int) -> Manifest:
         """The manifest of a version whose files all match it.

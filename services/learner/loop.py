@@ -30,6 +30,7 @@ from services.learner import metrics
 from services.learner.checkpoint import Meta
 from services.learner.evaluation import Evaluator
 from services.learner.feeder import Feeder, Position
+from services.learner.lease import Lease
 from services.learner.ledger import Ledger, decide
 from services.learner.progress import Progress
 from services.learner.ranks import Command, Rank
@@ -56,6 +57,7 @@ class Learner:
         evaluator: Evaluator | None,
         *,
         run_log: RunLog,
+        lease: Lease,
     ) -> None:
         self._rank = rank
         self._config = rank.config
@@ -63,6 +65,7 @@ class Learner:
         self._feeder = feeder
         self._evaluator = evaluator
         self._run_log = run_log
+        self._lease = lease
         self._thread = ThreadPoolExecutor(
             1, "train", initializer=lambda: torch.set_num_threads(rank.config.run.threads)
         )
@@ -234,6 +237,7 @@ class Learner:
         step = self.step + 1
         _refuse_hopeless(groups)
         phases = {"wait": time.monotonic() - self._started_step}
+        self._lease.check()
         with _timed(phases, "log"):
             self._batch_sha256 = self._rank.paths.batch_log.append(
                 step, groups, previous_sha256=self._batch_sha256
@@ -248,6 +252,7 @@ class Learner:
             staleness(self.step, t.min_policy_version) for g in groups for t in g.trajectories
         )
         self.progress.step = step
+        self._lease.check()
         with _timed(phases, "publish"):
             await self._lead(Command.PUBLISH, step)
             if step % self._config.learner.checkpoint_every == 0:

@@ -26,6 +26,7 @@ from rlsd.wire.v1 import learner_service_pb2, learner_service_pb2_grpc
 from services.learner import ranks
 from services.learner.evaluation import Evaluator
 from services.learner.feeder import Feeder
+from services.learner.lease import Lease
 from services.learner.loop import Learner
 from services.learner.run_log import RunLog
 from services.learner.service import LearnerService
@@ -74,6 +75,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
             Feeder(prompts, config, method),
             evaluator,
             run_log=RunLog(config.run_dir),
+            lease=Lease(config.run_dir),
         )
         service = LearnerService(learner, run_id=config.run.id)
 

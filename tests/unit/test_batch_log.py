@@ -48,3 +48,11 @@ def test_a_torn_file_is_refused(log):
     path.write_bytes(path.read_bytes()[:-7])
     with pytest.raises(BatchLogError, match="cannot be read"):
         log.read(1)
+
+
+def test_a_step_can_be_written_once_only(log):
+    log.append(1, [trained(0)], previous_sha256="")
+    before = log.path(1).read_bytes()
+    with pytest.raises(BatchLogError, match="written by another learner"):
+        log.append(1, [trained(7)], previous_sha256="")
+    assert log.path(1).read_bytes() == before
