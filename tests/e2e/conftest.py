@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 
 CONFIG = "examples/chain/rlsd.toml"
-SMALL = ["evaluation.limit=8", "evaluation.samples=0", "evaluation.every=100"]
+SMALL = [
+    "run.groups_per_step=8",
+    "evaluation.limit=8",
+    "evaluation.samples=0",
+    "evaluation.every=100",
+]
 
 
 @dataclass

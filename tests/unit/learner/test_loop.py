@@ -1,0 +1,187 @@
+"""The loop's decisions, against stages that answer from memory."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+from builders import make_prompt, make_trajectory
+
+from rlsd.config import RunConfig
+from rlsd.errors import ServiceError, StreamError
+from rlsd.objectives.methods import method_named
+from rlsd.trajectory import GroupOutcome
+from services.learner.feeder import Feeder
+from services.learner.lease import FencedError, Lease
+from services.learner.loop import Learner
+from services.learner.ranks import Paths
+from services.learner.run_log import RunLog
+
+PROMPTS = [make_prompt(f"question {i}", id=f"p{i}") for i in range(7)]
+
+
+class StubRank:
+    """Obeys every command without a model."""
+
+    def __init__(self, config, method):
+        self.config, self.method, self.paths = config, method, Paths.of(config)
+        self.commands = []
+
+    def restore(self):
+        return None
+
+    def lead(self, command, step=0, **_):
+        self.commands.append((command.name, step))
+        return {}
+
+
+class MemoryStages:
+    """Gives every group back at once, with the rewards that a test decides on."""
+
+    def __init__(self, rewards_of):
+        self._rewards_of = rewards_of
+        self.out, self.admitted, self.forget_next = {}, [], 0
+
+    async def admit(self, groups, *, limit):
+        for group in groups:
+            self.admitted.append(group.index)
+            if self.forget_next:
+                self.forget_next -= 1
+                continue
+            rewards = self._rewards_of(group.index)
+            version = group.required_policy_version
+            versions = {"min_policy_version": version, "max_policy_version": version}
+            trajectories = tuple(
+                make_trajectory(m, reward=r, **versions) for m, r in enumerate(rewards)
+            )
+            back = replace(group, trajectories=trajectories, prompt_token_ids=None)
+            self.out.setdefault(group.group_id, self._judged(back, rewards))
+        assert len(self.out) <= limit
+
+    def _judged(self, group, rewards):
+        if len(set(rewards)) == 1 and rewards[0] is not None:
+            return replace(group, outcome=GroupOutcome.REJECTED, reason="zero_variance")
+        return group
+
+    async def collect(self, *, wait_s):
+        await asyncio.sleep(0)
+        return list(self.out.values())
+
+    async def settle(self, groups):
+        for group in groups:
+            self.out.pop(group.group_id, None)
+
+    async def lost(self, group_ids):
+        return [g for g in group_ids if g not in self.out]
+
+    async def clear(self):
+        self.out.clear()
+
+    async def depths(self):
+        return {"train": len(self.out)}
+
+
+def learner(tmp_path, rewards_of, *, method="grpo", steps=3, **learner_section):
+    config = RunConfig.model_validate(
+        {
+            "run": {"dir": str(tmp_path), "id": "r", "steps": steps, "groups_per_step": 4},
+            "model": {"path": "m"},
+            "data": {"train": "t"},
+            "learner": learner_section,
+        }
+    )
+    made = method_named(method)
+    stages = MemoryStages(rewards_of)
+    rank = StubRank(config, made)
+    loop = Learner(
+        rank,
+        stages,
+        Feeder(PROMPTS, config, made),
+        None,
+        run_log=RunLog(config.run_dir),
+        lease=Lease(config.run_dir),
+    )
+    return loop, stages, rank
+
+
+def logged(rank, step):
+    return [(g.index, g.outcome.value) for g in rank.paths.batch_log.read(step).groups]
+
+
+async def test_every_step_logs_its_groups_before_it_trains_them(tmp_path):
+    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0))
+    await loop.run(asyncio.Event())
+    assert [g for step in (1, 2, 3) for g, _ in logged(rank, step)] == list(range(12))
+    assert rank.commands[:3] == [("PUBLISH", 0), ("TRAIN", 1), ("PUBLISH", 1)]
+    assert (loop.ledger.trained, loop.ledger.residual) == (12, 0)
+
+
+async def test_rejected_groups_shrink_a_step_unless_the_method_resamples(tmp_path):
+    rewards = lambda index: (1.0, 1.0) if index % 2 else (1.0, 0.0)  # noqa: E731
+    loop, _, rank = learner(tmp_path / "grpo", rewards, steps=1)
+    await loop.run(asyncio.Event())
+    assert [o for _, o in logged(rank, 1)] == ["trained", "rejected", "trained", "rejected"]
+
+    loop, _, rank = learner(tmp_path / "dapo", rewards, method="dapo", steps=1)
+    await loop.run(asyncio.Event())
+    outcomes = [o for _, o in logged(rank, 1)]
+    assert outcomes.count("trained") == 4
+    assert loop.ledger.residual == 0
+
+
+async def test_groups_that_the_queues_forgot_are_admitted_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("services.learner.loop._QUIET_S", 0.05)
+    loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
+    stages.forget_next = 3
+    await asyncio.wait_for(loop.run(asyncio.Event()), 10)
+    assert stages.admitted == [0, 1, 2, 3, 0, 1, 2]
+    assert loop.ledger.trained == 4
+
+
+async def test_a_step_without_one_verdict_ends_the_run_and_is_not_logged(tmp_path):
+    loop, _, rank = learner(tmp_path, lambda _: (None, None))
+    with pytest.raises(ServiceError, match=r"no group of this step has a verdict \(slow\)"):
+        await loop.run(asyncio.Event())
+    assert rank.paths.batch_log.steps() == []
+
+
+async def test_a_run_to_which_nothing_comes_back_ends_saying_where_it_waits(tmp_path):
+    loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), stage_timeout_s=0.1)
+    stages.forget_next = 99
+    with pytest.raises(ServiceError, match=r"no group has come back for 0\.1 s; no group is at"):
+        await loop.run(asyncio.Event())
+
+
+async def test_a_short_outage_of_the_queues_is_waited_for(tmp_path):
+    loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
+    working, failures = stages.collect, [StreamError("away"), StreamError("away")]
+
+    async def collect(*, wait_s):
+        if failures:
+            raise failures.pop()
+        return await working(wait_s=wait_s)
+
+    stages.collect = collect
+    await asyncio.wait_for(loop.run(asyncio.Event()), 10)
+    assert loop.ledger.trained == 4
+
+
+async def test_a_learner_that_lost_its_lease_logs_nothing_more(tmp_path):
+    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0))
+    Lease(tmp_path / "r")
+    with pytest.raises(FencedError):
+        await loop.run(asyncio.Event())
+    assert rank.paths.batch_log.steps() == []
+
+
+async def test_a_restart_goes_on_after_the_last_logged_step(tmp_path):
+    loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
+    await loop.run(asyncio.Event())
+    loop, stages, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=3)
+    await loop.run(asyncio.Event())
+    assert [c for c in rank.commands if c[0] == "TRAIN"] == [
+        ("TRAIN", 1),
+        ("TRAIN", 2),
+        ("TRAIN", 3),
+    ]
+    assert stages.admitted == [8, 9, 10, 11]
+    assert (loop.ledger.admitted, loop.ledger.residual) == (12, 0)
