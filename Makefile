@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo check test protos schema clean
+.PHONY: help setup demo check test chaos chaos-long protos schema clean
 
 help: ## what each target does
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 $(BIN)/rlsd: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -30,6 +30,14 @@ check: setup ## format, lint, types, import layers, generated code up to date
 test: setup ## unit, contract, integration tests, then whole runs (about 10 minutes)
 	$(BIN)/pytest
 	$(BIN)/pytest -m slow
+
+chaos: setup ## kill everything at random, then count what became of every trajectory (about 3 minutes)
+	$(BIN)/pytest -m chaos tests/chaos/test_chaos.py
+
+chaos-long: setup ## a crash at every failpoint, then 120 kills in 20,000 trajectories, on- and off-policy (about 25 minutes)
+	$(BIN)/pytest -m chaos tests/chaos/test_failpoints.py tests/chaos/test_disk_full.py
+	$(BIN)/python -m tests.chaos.run --seed 1 --max-staleness 1 --out benchmarks/results/chaos_staleness_1.json
+	$(BIN)/python -m tests.chaos.run --seed 1 --kills 120 --trajectories 20000 --out benchmarks/results/chaos_long.json
 
 protos schema: setup ## regenerate the stubs and the configuration schema
 	$(BIN)/python scripts/generate.py

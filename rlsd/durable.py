@@ -7,6 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+from rlsd.failpoints import failpoint
+
 
 def write_file(path: Path, content: bytes, *, is_new: bool = False) -> None:
     """Put `content` at `path`: written aside, flushed to disk, renamed into place.
@@ -20,6 +22,7 @@ def write_file(path: Path, content: bytes, *, is_new: bool = False) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        failpoint("file-write/rename")
         if is_new:
             path.hardlink_to(aside)  # unlike a rename, fails when another writer was first
         else:
@@ -35,14 +38,16 @@ def write_folder(path: Path, fill: Callable[[Path], None]) -> None:
     A failure (disk full, a crash in `fill`) leaves what was there before.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f".{path.name}.*"):  # by a writer that was killed
+        shutil.rmtree(left, ignore_errors=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     try:
         fill(aside)
         for file in sorted(p for p in aside.rglob("*") if p.is_file()):
             _sync(file)
         _sync(aside)
+        failpoint("folder-fill/rename")
         if path.exists():
             shutil.rmtree(path)
         aside.rename(path)

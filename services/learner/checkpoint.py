@@ -21,6 +21,7 @@ from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
 from rlsd.errors import ConfigError
+from rlsd.failpoints import failpoint
 from services.learner.policy import Policy
 
 
@@ -58,7 +59,8 @@ class Checkpoints:
         """Write a checkpoint; a collective over all ranks. Older ones beyond `keep` go."""
         aside = self._folder / f".{meta.step:08d}"
         if policy.rank == 0:
-            shutil.rmtree(aside, ignore_errors=True)
+            for left in self._folder.glob(".[0-9]*"):  # by a learner that was killed
+                shutil.rmtree(left)
             aside.mkdir(parents=True)
         _barrier(policy)
         model_state, optimizer_state = get_state_dict(policy.model, policy.optimizer)
@@ -71,6 +73,7 @@ class Checkpoints:
         _barrier(policy)
         if policy.rank == 0:
             (aside / "meta.json").write_text(json.dumps(asdict(meta), indent=1))
+            failpoint("checkpoint-fill/rename")
             shutil.rmtree(self._path(meta.step), ignore_errors=True)
             aside.rename(self._path(meta.step))
             _sync(self._folder)
