@@ -47,6 +47,9 @@ class RunSection(Section):
     """redis: stages are stream workers. grpc: the learner calls the stages itself."""
     abandoned_after_s: float = Field(default=30.0, gt=0)
     """Seconds without a heartbeat after which a worker's groups pass to another one."""
+    stall_after_s: float = Field(default=120.0, ge=10)
+    """Seconds without progress after which a service's `/livez` answers 503. Longer than one
+    microbatch, one checkpoint or one installation of weights takes."""
     threads: int = Field(default=1, ge=1)
     """Compute threads of each process. More threads than cores slow everything down."""
 
@@ -258,15 +261,18 @@ class Addresses:
     rollout: str = "127.0.0.1:50051"
     verifier: str = "127.0.0.1:50052"
     teacher: str = "127.0.0.1:50053"
+    learner: str = "127.0.0.1:50054"
+    """Only asked for its status."""
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Addresses:
-        """Read `RLSD_REDIS_URL` and `RLSD_{ROLLOUT,VERIFIER,TEACHER}_ADDRESS`."""
+        """Read `RLSD_REDIS_URL` and `RLSD_{ROLLOUT,VERIFIER,TEACHER,LEARNER}_ADDRESS`."""
         names = {
             "redis_url": "RLSD_REDIS_URL",
             "rollout": "RLSD_ROLLOUT_ADDRESS",
             "verifier": "RLSD_VERIFIER_ADDRESS",
             "teacher": "RLSD_TEACHER_ADDRESS",
+            "learner": "RLSD_LEARNER_ADDRESS",
         }
         return cls(**{k: environment[v] for k, v in names.items() if v in environment})
 

@@ -234,6 +234,12 @@ def index_of(group_id: str) -> int:
     return int(group_id[1:])
 
 
+def failure_kind(reason: str) -> str:
+    """The error's type name, which is a closed set, out of `EngineError: what happened`."""
+    kind = reason.partition(":")[0]
+    return kind if kind.isidentifier() else "unknown"
+
+
 def has_zero_variance(rewards: Sequence[float | None]) -> bool:
     """Whether all scored rewards are equal, so that every advantage is 0."""
     return len({r for r in rewards if r is not None}) <= 1

@@ -126,6 +126,46 @@ def report(
 
 
 @app.command()
+def audit(
+    folder: Annotated[Path, typer.Argument(help="A run's folder.")],
+    replay: Annotated[
+        bool, typer.Option(help="Also train the log once more and compare the weights.")
+    ] = True,
+    from_checkpoint: Annotated[
+        bool, typer.Option("--from-checkpoint", help="Replay from the oldest checkpoint.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Recompute a run's account and weights from its batch log; exit code 1 when anything is off.
+
+    Run it where the run was started: a relative model.path is read from there.
+
+    Example: rlsd audit runs/RUN --from-checkpoint
+    """
+    from rlsd.cli.audit import audit_command
+
+    audit_command(folder, replay=replay, from_checkpoint=from_checkpoint, as_json=as_json)
+
+
+@app.command()
+def why(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(help="A run's folder; without one, RLSD_*_ADDRESS say where to ask."),
+    ] = None,
+) -> None:
+    """Say in words what each service waits for, since when, and on whom.
+
+    Exit code 1 when one cannot be asked or has stalled.
+
+    Example: rlsd why runs/RUN
+    """
+    from rlsd.cli.why import why_command
+
+    why_command(folder)
+
+
+@app.command()
 def doctor() -> None:
     """Say in words what this machine lacks to run the system, with the remedy."""
     from rlsd.cli.doctor import doctor_command

@@ -14,6 +14,7 @@ import grpc
 
 from rlsd.config import RunConfig
 from rlsd.errors import ConfigError
+from rlsd.local.addresses import RunAddresses
 from rlsd.local.processes import Child, child_environment, free_ports, service_command
 from rlsd.serving.channel import open_channel
 from rlsd.streams.embedded import embedded_redis
@@ -70,6 +71,13 @@ async def run_system(
         metrics = dict(zip(ports, free_ports(4), strict=True))
         for stage in _STAGES:
             environment[f"RLSD_{stage.upper()}_ADDRESS"] = f"127.0.0.1:{ports[stage]}"
+        RunAddresses(
+            run_id=config.run.id,
+            services={name: f"127.0.0.1:{port}" for name, port in ports.items()},
+            probes={name: f"127.0.0.1:{port}" for name, port in metrics.items()},
+            redis_url=environment.get("RLSD_REDIS_URL"),
+        ).write(config.run_dir)
+        stack.callback(RunAddresses.remove, config.run_dir)
         children = {
             name: _child(name, config, config_path, environment, ports[name], metrics[name])
             for name in ports

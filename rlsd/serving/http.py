@@ -1,16 +1,30 @@
-"""HTTP beside gRPC: an ASGI application under the same lifecycle, `/metrics` for the others."""
+"""HTTP beside gRPC: an ASGI application under the same lifecycle, the probes of every service.
+
+/metrics    for Prometheus
+/livez      200 while every part of the service moves, else 503: restart it
+/readyz     200 while it can do its work, else 503: send it nothing
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from socketserver import ThreadingMixIn
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import start_http_server
+from prometheus_client import make_wsgi_app
 
 from rlsd.errors import ConfigError
+from rlsd.telemetry.activity import Activity
+
+if TYPE_CHECKING:
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 
 def split_address(address: str, option: str) -> tuple[str, int]:
@@ -21,25 +35,103 @@ def split_address(address: str, option: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a probe says: 200 or 503, and one line for people."""
+
+    status: HTTPStatus
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Probes:
+    """Whether a service lives and whether it is ready."""
+
+    activity: Activity = field(default_factory=Activity)
+    lacks: Callable[[], str] = lambda: ""
+    """What it needs before it can work, beyond being up; empty when it has all."""
+
+    def live(self) -> Answer:
+        """Whether all of it still moves."""
+        snapshot = self.activity.snapshot()
+        status = HTTPStatus.SERVICE_UNAVAILABLE if snapshot.stalled else HTTPStatus.OK
+        return Answer(status=status, words=snapshot.words())
+
+    def ready(self) -> Answer:
+        """Whether its health service answers SERVING and it lacks nothing."""
+        lacks = self.lacks() if self.activity.is_serving else "it does not serve (yet, or any more)"
+        if lacks:
+            return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, words=f"not ready: {lacks}")
+        return Answer(status=HTTPStatus.OK, words="ready")
+
+
 @contextlib.contextmanager
-def metrics_endpoint(address: str | None) -> Iterator[None]:
-    """Serve `/metrics` of this process on `address`, if given, from a thread of its own."""
+def probes_endpoint(address: str | None, probes: Probes) -> Iterator[None]:
+    """Serve the probes of this process on `address`, if given.
+
+    From threads of their own, so that a blocked event loop is told and not shared.
+    """
     if address is None:
         yield
         return
     host, port = split_address(address, "--metrics")
     try:
-        server, thread = start_http_server(port, addr=host)
+        server = _server_of(host)((host, port), _SilentHandler)
     except OSError as cause:
         raise ConfigError(
             f"--metrics {address}: {cause.strerror or cause}; choose another port"
         ) from cause
+    server.set_app(probes_app(probes))
+    thread = Thread(target=server.serve_forever, name="probes", daemon=True)
+    thread.start()
     try:
         yield
     finally:
         server.shutdown()
         server.server_close()
         thread.join(timeout=5)
+
+
+def probes_app(probes: Probes) -> WSGIApplication:
+    """The WSGI application over three routes."""
+    metrics = make_wsgi_app()
+
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        match environ.get("PATH_INFO"):
+            case "/metrics":
+                answered: Iterable[bytes] = metrics(environ, start_response)
+                return answered
+            case "/livez":
+                answer = probes.live()
+            case "/readyz":
+                answer = probes.ready()
+            case _:
+                words = "there are /metrics, /livez and /readyz"
+                answer = Answer(status=HTTPStatus.NOT_FOUND, words=words)
+        status = f"{answer.status.value} {answer.status.phrase}"
+        start_response(status, [("Content-Type", "text/plain; charset=utf-8")])
+        return [f"{answer.words}\n".encode()]
+
+    return app
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each request: a slow scrape delays no probe."""
+
+    daemon_threads = True
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _server_of(host: str) -> type[_Server]:
+    return _Server6 if ":" in host else _Server
+
+
+class _SilentHandler(WSGIRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Nothing: standard error carries JSON lines only."""
 
 
 async def serve_app(app: Any, address: str, stopping: asyncio.Event, *, drain_s: float) -> None:

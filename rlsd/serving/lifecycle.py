@@ -24,6 +24,7 @@ from rlsd.errors import ConfigError
 from rlsd.serving.channel import MESSAGE_LIMIT_BYTES
 from rlsd.serving.http import split_address
 from rlsd.serving.interceptors import ErrorStatus
+from rlsd.telemetry.activity import Activity, Part, State
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ async def serve(
     register: Callable[[grpc.aio.Server], str],
     background: Sequence[Background] = (),
     *,
+    activity: Activity | None = None,
     on_ready: Callable[[int], None] = lambda _: None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, or until a background loop returns or raises.
@@ -54,6 +56,7 @@ async def serve(
         register: adds the servicer to the server and returns its full proto name.
         background: loops that return soon after the event is set. One that returns earlier (a
             learner that finished its steps) ends the whole service.
+        activity: hears whether the service is up, stopping, and whether its event loop turns.
 
     Raises:
         ConfigError: the port is taken.
@@ -75,14 +78,16 @@ async def serve(
         (service_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), server
     )
     port = _bind(server, config.bind)
-    async with _stop_event() as stopping:
+    activity = activity or Activity()
+    async with _stop_event() as stopping, activity.beating(Part.EVENTS):
         await server.start()
         await checker.set(service_name, health_pb2.HealthCheckResponse.SERVING)
         await checker.set("", health_pb2.HealthCheckResponse.SERVING)
         log.info("service ready", extra={"service": service_name, "port": port})
+        activity.is_serving = True
         on_ready(port)
         try:
-            await _run_until_stopped(background, stopping, config.drain_s)
+            await _run_until_stopped(background, stopping, config.drain_s, activity)
         finally:
             await checker.enter_graceful_shutdown()
             await server.stop(config.drain_s)
@@ -100,12 +105,17 @@ def _bind(server: grpc.aio.Server, bind: str) -> int:
 
 
 async def _run_until_stopped(
-    background: Sequence[Background], stopping: asyncio.Event, drain_s: float
+    background: Sequence[Background],
+    stopping: asyncio.Event,
+    drain_s: float,
+    activity: Activity,
 ) -> None:
     """Run the loops; after the stop event they have `drain_s` to return."""
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(_end_service_with(loop, stopping)) for loop in background]
         await stopping.wait()
+        activity.is_serving = False
+        activity.hold(State.STOPPING, "what is in hand is finished first")
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=drain_s)
             for task in late:

@@ -18,6 +18,7 @@ from rlsd.streams.redis import RedisStream
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance, Job, Limits, work
+from rlsd.telemetry.activity import Activity
 from rlsd.telemetry.process import prepare_process
 from rlsd.wire.convert import encode_failed
 
@@ -32,7 +33,9 @@ def service_parser(
         "--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="override a value"
     )
     parser.add_argument("--bind", default="127.0.0.1:0", metavar="HOST:PORT", help="gRPC address")
-    parser.add_argument("--metrics", metavar="HOST:PORT", help="serve /metrics there")
+    parser.add_argument(
+        "--metrics", metavar="HOST:PORT", help="serve /metrics, /livez and /readyz there"
+    )
     return parser
 
 
@@ -49,6 +52,7 @@ def stage_worker(
     config: RunConfig,
     *,
     max_in_flight: int,
+    activity: Activity,
 ) -> Background:
     """The background loop that works on `stage` of the run's queues."""
     consumer = f"{socket.gethostname()}-{os.getpid()}"
@@ -64,6 +68,7 @@ def stage_worker(
             consumer=consumer,
             process=process,
             on_dead=lambda d, reason: encode_failed(d.payload, d.group_id, reason),
+            activity=activity,
         )
         try:
             await work(

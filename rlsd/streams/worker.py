@@ -16,11 +16,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rlsd.errors import RlsdError, StreamError
+from rlsd.failpoints import failpoint
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, GroupStream
+from rlsd.telemetry.activity import Activity, State
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +54,8 @@ class Job:
     """Raises `RlsdError` for an attempt that may be repeated; anything else ends the worker."""
     on_dead: Callable[[Delivery, str], bytes]
     """The group marked failed, for the learner's ledger. Must not fail on a broken payload."""
+    activity: Activity = field(default_factory=Activity)
+    """Hears that the loop turns, and of outages."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +96,7 @@ class _Worker:
         self._in_hand: dict[asyncio.Task[None], Delivery] = {}
         self._interrupted: list[Delivery] = []
         self._crashed: list[Delivery] = []
-        self._outage = _Outage(job.stage)
+        self._outage = _Outage(job.stage, job.activity)
 
     async def run(self, stopping: asyncio.Event) -> None:
         try:
@@ -109,9 +113,13 @@ class _Worker:
     async def _claim_until(self, stop: asyncio.Task[None], tasks: asyncio.TaskGroup) -> None:
         pauses = _Pauses()
         while not stop.done():
+            self._job.activity.tick()
             free = self._limits.max_in_flight - len(self._in_hand)
             if free == 0:
-                await asyncio.wait({stop, *self._in_hand}, return_when=asyncio.FIRST_COMPLETED)
+                waits = {stop, *self._in_hand}
+                await asyncio.wait(
+                    waits, timeout=_CLAIM_WAIT_S, return_when=asyncio.FIRST_COMPLETED
+                )
                 continue
             try:
                 # Never cancelled by the stop: deliveries on their way here would be stranded.
@@ -149,7 +157,9 @@ class _Worker:
         except RlsdError as error:
             await self._fail(delivery, error)
         else:
+            failpoint("process/advance")
             await self._persist(lambda: self._stream.advance(delivery, step.to_stage, step.payload))
+            failpoint("advance/next")
 
     async def _fail(self, delivery: Delivery, error: RlsdError) -> None:
         reason = f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
@@ -215,21 +225,24 @@ class _Worker:
 
 
 class _Outage:
-    """Logs the beginning and the end of an outage, once each."""
+    """Tells of the beginning and the end of an outage, once each."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, activity: Activity) -> None:
         self._stage = stage
+        self._activity = activity
         self._began_s: float | None = None
 
     def began(self, error: StreamError) -> None:
         if self._began_s is None:
             self._began_s = time.monotonic()
+            self._activity.hold(State.WAITING_FOR_QUEUES, f"Redis: {error}")
             log.warning("redis unreachable", extra={"stage": self._stage, "reason": str(error)})
 
     def ended(self) -> None:
         if self._began_s is not None:
             lasted_s = time.monotonic() - self._began_s
             self._began_s = None
+            self._activity.release(State.WAITING_FOR_QUEUES)
             log.info("redis reachable", extra={"stage": self._stage, "lasted_s": lasted_s})
 
 

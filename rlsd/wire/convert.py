@@ -1,4 +1,4 @@
-"""Between protobuf messages and the dataclasses of `rlsd.trajectory`: the only translator.
+"""Between protobuf messages and our dataclasses: the only translator.
 
 Arrays travel as bytes + dtype + shape: 7 to 33 times faster from Python than repeated floats.
 """
@@ -14,6 +14,8 @@ from google.protobuf import json_format, message, struct_pb2
 
 from rlsd import trajectory as t
 from rlsd.errors import ServiceError
+from rlsd.telemetry.activity import Snapshot, State
+from rlsd.wire.v1 import activity_pb2
 from rlsd.wire.v1 import trajectory_pb2 as pb
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
@@ -43,6 +45,16 @@ _GROUP_OUTCOME = {
     t.GroupOutcome.TRAINED: pb.GROUP_OUTCOME_TRAINED,
     t.GroupOutcome.REJECTED: pb.GROUP_OUTCOME_REJECTED,
     t.GroupOutcome.FAILED: pb.GROUP_OUTCOME_FAILED,
+}
+
+_ACTIVITY_STATE = {
+    State.STARTING: activity_pb2.ACTIVITY_STATE_STARTING,
+    State.BUSY: activity_pb2.ACTIVITY_STATE_BUSY,
+    State.WAITING_FOR_WORK: activity_pb2.ACTIVITY_STATE_WAITING_FOR_WORK,
+    State.WAITING_FOR_WEIGHTS: activity_pb2.ACTIVITY_STATE_WAITING_FOR_WEIGHTS,
+    State.WAITING_FOR_QUEUES: activity_pb2.ACTIVITY_STATE_WAITING_FOR_QUEUES,
+    State.WAITING_FOR_SERVICE: activity_pb2.ACTIVITY_STATE_WAITING_FOR_SERVICE,
+    State.STOPPING: activity_pb2.ACTIVITY_STATE_STOPPING,
 }
 
 
@@ -201,6 +213,32 @@ def verdict_from_proto(verdict: pb.Verdict) -> t.Verdict:
     )
 
 
+def activity_to_proto(activity: Snapshot) -> activity_pb2.Activity:
+    """What a service says of itself as a message."""
+    return activity_pb2.Activity(
+        state=_ACTIVITY_STATE[activity.state],
+        detail=activity.detail,
+        for_s=activity.for_s,
+        progress_age_s=activity.progress_age_s,
+        stalled=activity.stalled,
+    )
+
+
+def activity_from_proto(activity: activity_pb2.Activity) -> Snapshot:
+    """A message as what a service says of itself.
+
+    Raises:
+        ServiceError: it is in a state that this release does not know.
+    """
+    return Snapshot(
+        state=_named(_ACTIVITY_STATE, activity.state, "activity.state"),
+        detail=activity.detail,
+        for_s=activity.for_s,
+        progress_age_s=activity.progress_age_s,
+        stalled=activity.stalled,
+    )
+
+
 def _prompt_to_proto(prompt: t.Prompt) -> pb.Prompt:
     return pb.Prompt(
         id=prompt.id,
@@ -282,7 +320,7 @@ def _named(names: dict[Any, Any], number: Any, field: str) -> Any:
     for name, value in names.items():
         if value == number:
             return name
-    raise ServiceError(f"group message has {field} = {number}, which this release does not know")
+    raise ServiceError(f"message has {field} = {number}, which this release does not know")
 
 
 def _whole(value: Any) -> Any:

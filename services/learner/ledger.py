@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from rlsd.staleness import is_stale
-from rlsd.trajectory import Group, GroupOutcome, RejectReason, num_scored
+from rlsd.trajectory import Group, GroupOutcome, RejectReason, failure_kind, num_scored
 
 
 class Ledger:
@@ -92,12 +92,6 @@ class Ledger:
         while self._prefix in self._resolved:
             self._prefix += 1
         return self._prefix
-
-
-def failure_kind(reason: str) -> str:
-    """The error's type name, which is a closed set, out of `EngineError: what happened`."""
-    kind = reason.partition(":")[0]
-    return kind if kind.isidentifier() else "unknown"
 
 
 def decide(group: Group, *, learner_version: int, max_staleness: int) -> Group:

@@ -22,9 +22,11 @@ from typing import Any
 import torch
 
 from rlsd.errors import ServiceError, StreamError
+from rlsd.failpoints import failpoint
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
 from rlsd.staleness import staleness
+from rlsd.telemetry.activity import Activity, Part, State
 from rlsd.trajectory import Group, GroupOutcome, RejectReason, group_id_of, index_of
 from services.learner import metrics
 from services.learner.checkpoint import Meta
@@ -49,7 +51,7 @@ _QUIET_S = 5.0
 class Learner:
     """Drives a run from where it stands to its last step."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the parts of one learner
         self,
         rank: Rank,
         stages: Stages,
@@ -58,6 +60,7 @@ class Learner:
         *,
         run_log: RunLog,
         lease: Lease,
+        activity: Activity | None = None,
     ) -> None:
         self._rank = rank
         self._config = rank.config
@@ -65,6 +68,7 @@ class Learner:
         self._feeder = feeder
         self._evaluator = evaluator
         self._run_log = run_log
+        self.activity = activity or Activity()
         self._lease = lease
         self._thread = ThreadPoolExecutor(
             1, "train", initializer=lambda: torch.set_num_threads(rank.config.run.threads)
@@ -108,7 +112,7 @@ class Learner:
         meta = await self._compute(self._rank.restore)
         if meta is not None:
             self.progress.step, self._before_s = meta.step, meta.elapsed_s
-            self._run_log.rewind(meta.step)
+        self._run_log.rewind(self.step)
         logged = self._rank.paths.batch_log.steps()
         sha256 = ""
         for step in logged:
@@ -126,7 +130,8 @@ class Learner:
             log.info("step re-executed", extra={"step": step})
             self._record(step, await self._lead(Command.TRAIN, step), {})
             self.progress.step = step
-            await self._lead(Command.PUBLISH, step)
+            if step > (self._rank.paths.weights.latest() or 0):
+                await self._lead(Command.PUBLISH, step)
         if self.step and self._rank.paths.weights.latest() != self.step:
             await self._lead(Command.PUBLISH, self.step)
 
@@ -136,7 +141,9 @@ class Learner:
         """The groups of the next step in index order, or None when the run is to stop."""
         deadline = _Deadline(self._config.learner.stage_timeout_s)
         idle, quiet = _Deadline(_IDLE_EVERY_S), _Deadline(_QUIET_S)
+        self.activity.enter(State.WAITING_FOR_WORK, "groups")
         while not stopping.is_set():
+            self.activity.tick()
             try:
                 await self._admit()
                 groups = self._seal()
@@ -150,6 +157,7 @@ class Learner:
                     quiet.reset()
             except StreamError as error:
                 log.warning("queues unreachable", extra={"reason": str(error)})
+                self.activity.enter(State.WAITING_FOR_QUEUES, f"Redis: {error}")
                 if deadline.passed:
                     raise
                 await asyncio.sleep(_COLLECT_WAIT_S)
@@ -166,6 +174,8 @@ class Learner:
     async def _collect(self) -> bool:
         """Receive what has come back; whether anything has."""
         self.progress.depths = await self._stages.depths()
+        waits_for = f"groups: {self.progress.at_stages() or 'none is at any stage'}"
+        self.activity.enter(State.WAITING_FOR_WORK, waits_for)
         collected = await self._stages.collect(wait_s=_COLLECT_WAIT_S)
         for group in collected:
             await self._receive(group)
@@ -238,16 +248,20 @@ class Learner:
         _refuse_hopeless(groups)
         phases = {"wait": time.monotonic() - self._started_step}
         self._lease.check()
+        failpoint("seal/log")
         with _timed(phases, "log"):
             self._batch_sha256 = self._rank.paths.batch_log.append(
                 step, groups, previous_sha256=self._batch_sha256
             )
+            failpoint("log/settle")
             for group in groups:
                 if not self.ledger.is_known(group.index):
                     self.ledger.resolve(group)
             await self._settle(groups)
+        failpoint("settle/train")
         with _timed(phases, "train"):
             learned = await self._lead(Command.TRAIN, step)
+        failpoint("train/publish")
         staleness_mean = _mean(
             staleness(self.step, t.min_policy_version) for g in groups for t in g.trajectories
         )
@@ -255,10 +269,13 @@ class Learner:
         self._lease.check()
         with _timed(phases, "publish"):
             await self._lead(Command.PUBLISH, step)
-            if step % self._config.learner.checkpoint_every == 0:
-                await self._checkpoint()
-            self._retain()
         self._record(step, learned, phases, groups=groups, staleness_mean=staleness_mean)
+        failpoint("publish/checkpoint")
+        # After the record: a restart from this checkpoint keeps the lines up to its step.
+        if step % self._config.learner.checkpoint_every == 0:
+            await self._checkpoint()
+        failpoint("checkpoint/retain")
+        self._retain()
         every = self._config.evaluation.every
         if self._evaluator and (step % every == 0 or step == self._config.run.steps):
             await self._evaluate()
@@ -298,7 +315,10 @@ class Learner:
 
     async def _evaluate(self) -> None:
         assert self._evaluator is not None
-        evaluation = await self._evaluator.measure(step=self.step, policy_version=self.step)
+        waits_for = f"the evaluation of version {self.step} by rollout and verifier"
+        self.activity.enter(State.WAITING_FOR_SERVICE, waits_for)
+        async with self.activity.beating(Part.LOOP):  # each of its calls has a deadline
+            evaluation = await self._evaluator.measure(step=self.step, policy_version=self.step)
         self.progress.evaluation = evaluation
         self._run_log.evaluation(asdict(evaluation))
         metrics.HELD_OUT_ACCURACY.set(evaluation.greedy_accuracy)
@@ -382,6 +402,8 @@ class Learner:
     # --- the compute thread --------------------------------------------------------------------
 
     async def _lead(self, command: Command, step: int = 0, **extra: Any) -> dict[str, float]:
+        if command is not Command.IDLE:
+            self.activity.enter(State.BUSY, f"{command.name.lower()}, step {step}")
         learned: dict[str, float] = await self._compute(
             lambda: self._rank.lead(command, step, **extra)
         )
@@ -389,6 +411,7 @@ class Learner:
 
     async def _compute(self, call: Callable[[], Any]) -> Any:
         """Run on the one thread that touches the model; the loop stays responsive."""
+        self.activity.tick()
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 

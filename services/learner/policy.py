@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,8 @@ class Policy:
         self._config = config
         self._pad_id = pad_id
         self._temperature = temperature
+        self.pulse: Callable[[], object] = lambda: None
+        """Called before each microbatch."""
         self.optimizer = torch.optim.AdamW(
             self.model.parameters(),
             lr=config.lr,
@@ -83,6 +85,7 @@ class Policy:
         generator: torch.Generator,
     ) -> Loss | None:
         """Add one microbatch's gradient; None for an empty one."""
+        self.pulse()
         is_filler = not rows
         padded = pad(rows or plan.rows[:1], pad_id=self._pad_id)
         logits_BTV = completion_logits(self.model, padded, temperature=self._temperature)

@@ -19,9 +19,10 @@ class Progress:
     depths: dict[str, int] = field(default_factory=dict)
 
     def waiting_for(self) -> str:
-        """Which stage the groups that are out are at."""
-        busy = {k: n for k, n in self.depths.items() if n}
-        if not busy:
-            return "no group is at any stage"
-        stages = ", ".join(f"{n} at {stage}" for stage, n in busy.items())
-        return f"groups are waiting: {stages}"
+        """Which stage the groups that are out are at, as a sentence."""
+        stages = self.at_stages()
+        return f"groups are waiting: {stages}" if stages else "no group is at any stage"
+
+    def at_stages(self) -> str:
+        """`3 at rollout, 5 at verify`; empty when none is anywhere."""
+        return ", ".join(f"{n} at {stage}" for stage, n in self.depths.items() if n)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import grpc
 
+from rlsd.wire.convert import activity_to_proto
 from rlsd.wire.v1 import learner_service_pb2 as pb
 from rlsd.wire.v1 import learner_service_pb2_grpc as rpc
 from services.learner.loop import Learner
@@ -37,4 +38,5 @@ class LearnerService(rpc.LearnerServiceServicer):
             held_out_accuracy=evaluation.greedy_accuracy if evaluation else None,
             staleness_mean_versions=progress.staleness_mean,
             waiting_for=progress.waiting_for(),
+            activity=activity_to_proto(self._learner.activity.snapshot()),
         )

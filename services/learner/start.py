@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import os
-from dataclasses import replace
 
 import grpc
 import torch
@@ -14,20 +13,20 @@ import torch.distributed as dist
 
 from rlsd.config import Addresses, RunConfig
 from rlsd.data.sources import Dataset, load_prompts
-from rlsd.errors import ConfigError
-from rlsd.objectives.methods import Method, MismatchKind, SurrogateKind, method_named
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.privileged.context import policy_messages
 from rlsd.serving.channel import wait_until_serving
-from rlsd.serving.http import metrics_endpoint
+from rlsd.serving.http import Probes, probes_endpoint
 from rlsd.serving.lifecycle import ServerConfig, serve
 from rlsd.streams.redis import RedisStream
+from rlsd.telemetry.activity import Activity, Part, State
 from rlsd.wire.v1 import learner_service_pb2, learner_service_pb2_grpc
 from services.learner import ranks
 from services.learner.evaluation import Evaluator
 from services.learner.feeder import Feeder
 from services.learner.lease import Lease
 from services.learner.loop import Learner
+from services.learner.method import configured_method
 from services.learner.run_log import RunLog
 from services.learner.service import LearnerService
 from services.learner.stages import CalledStages, QueuedStages, Stages
@@ -42,7 +41,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
     torch.set_num_threads(config.run.threads)
     ranks.join()
     prompts = _load(config, config.data.train, limit=config.data.limit).prompts
-    method = _method(config)
+    method = configured_method(config)
     tokenizer = load_tokenizer(config.model.path)
     probe_ids = prompt_ids(tokenizer, policy_messages(prompts[0]))[:_PROBE_TOKENS]
     rank = ranks.Rank(config, method, pad_id=tokenizer.pad_token_id or 0, probe_ids=probe_ids)
@@ -52,7 +51,9 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
         dist.destroy_process_group()
         return
     async with contextlib.AsyncExitStack() as stack:
-        stack.enter_context(metrics_endpoint(metrics))
+        activity = Activity(stall_after_s=config.run.stall_after_s)
+        rank.policy.pulse = activity.tick
+        stack.enter_context(probes_endpoint(metrics, Probes(activity=activity)))
         addresses = Addresses.from_environment()
         calls = await stack.enter_async_context(
             CalledStages(addresses, timeout_s=config.learner.stage_timeout_s)
@@ -76,6 +77,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
             evaluator,
             run_log=RunLog(config.run_dir),
             lease=Lease(config.run_dir),
+            activity=activity,
         )
         service = LearnerService(learner, run_id=config.run.id)
 
@@ -83,38 +85,27 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
             learner_service_pb2_grpc.add_LearnerServiceServicer_to_server(service, server)
             return learner_service_pb2.DESCRIPTOR.services_by_name["LearnerService"].full_name
 
-        needed = [addresses.rollout, addresses.verifier]
-        needed += [addresses.teacher] if config.run.transport == "grpc" else []
+        needed = {"rollout": addresses.rollout, "the verifier": addresses.verifier}
+        needed |= {"the teacher": addresses.teacher} if config.run.transport == "grpc" else {}
 
         async def train(stopping: asyncio.Event) -> None:
-            await _serving(needed, stopping)
+            async with activity.beating(Part.LOOP):
+                await _serving(needed, stopping, activity)
             await learner.run(stopping)
 
         drain_s = config.learner.stage_timeout_s
-        await serve(ServerConfig(bind=bind, drain_s=drain_s), register, [train])
+        server_config = ServerConfig(bind=bind, drain_s=drain_s)
+        await serve(server_config, register, [train], activity=activity)
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-def _method(config: RunConfig) -> Method:
-    """The configured method; off-policy batches get a weight against their sampler's age."""
-    overrides = config.method.overrides()
-    try:
-        method = method_named(config.method.name, **overrides)
-        weighs_by_itself = method.surrogate in (SurrogateKind.IMPORTANCE, SurrogateKind.DPPO)
-        if config.run.max_staleness and "mismatch" not in overrides and not weighs_by_itself:
-            log.info("mismatch weight on", extra={"mismatch": MismatchKind.TOKEN_TIS.value})
-            method = replace(method, mismatch=MismatchKind.TOKEN_TIS)
-    except ValueError as cause:
-        raise ConfigError(f"method: {cause}") from cause
-    return method
-
-
-async def _serving(addresses: list[str], stopping: asyncio.Event) -> None:
+async def _serving(addresses: dict[str, str], stopping: asyncio.Event, activity: Activity) -> None:
     """Wait until the services that the learner calls are up, or until it is to stop."""
 
     async def all_up() -> None:
-        for address in addresses:
+        for name, address in addresses.items():
+            activity.enter(State.WAITING_FOR_SERVICE, f"{name} at {address} to serve")
             await wait_until_serving(address, timeout_s=600.0)
 
     up, stop = asyncio.ensure_future(all_up()), asyncio.ensure_future(stopping.wait())

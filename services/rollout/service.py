@@ -13,8 +13,15 @@ from rlsd.privileged.context import policy_messages
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
+from rlsd.telemetry.activity import Activity
 from rlsd.trajectory import Group, Trajectory
-from rlsd.wire.convert import decode, encode, group_from_proto, group_to_proto
+from rlsd.wire.convert import (
+    activity_to_proto,
+    decode,
+    encode,
+    group_from_proto,
+    group_to_proto,
+)
 from rlsd.wire.v1 import rollout_service_pb2 as pb
 from rlsd.wire.v1 import rollout_service_pb2_grpc as rpc
 from services.rollout import metrics
@@ -37,13 +44,20 @@ def trajectory_seed(group: Group, member: int) -> int:
 class RolloutService(rpc.RolloutServiceServicer):
     """One core, `generate`, behind two shells."""
 
-    def __init__(self, engine: Engine, *, engine_name: str, run_id: str) -> None:
+    def __init__(
+        self, engine: Engine, *, engine_name: str, run_id: str, activity: Activity | None = None
+    ) -> None:
         self._engine = engine
+        self._activity = activity or Activity()
         self._engine_name = engine_name
         self._run_id = run_id
 
     async def generate(self, group: Group) -> Group:
         """The group with its prompt ids and trajectories filled in."""
+        with self._activity.working():
+            return await self._generate(group)
+
+    async def _generate(self, group: Group) -> Group:
         started = time.monotonic()
         ids = self._engine.tokenize(policy_messages(group.prompt))
         sampling = group.sampling
@@ -80,11 +94,12 @@ class RolloutService(rpc.RolloutServiceServicer):
     async def GetStatus(
         self, request: pb.RolloutServiceGetStatusRequest, context: grpc.ServicerContext
     ) -> pb.RolloutServiceGetStatusResponse:
-        """Which weights are installed."""
+        """Which weights are installed, and what the service does or waits for."""
         return pb.RolloutServiceGetStatusResponse(
             run_id=self._run_id,
             engine=self._engine_name,
             policy_version=self._engine.policy_version,
+            activity=activity_to_proto(self._activity.snapshot()),
         )
 
 

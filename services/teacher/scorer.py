@@ -54,12 +54,14 @@ class Scorer:
         dtype: str = "float32",
         max_tokens: int = 16384,
         probe_tolerance: float = 1e-3,
+        pulse: Callable[[], object] = lambda: None,
     ) -> None:
         """Load the model.
 
         Args:
             store: where the policy's versions are; None for a fixed external teacher.
             max_tokens: padded tokens of one forward pass.
+            pulse: called for each forward pass.
         """
         self._model = load_model(model_path, device=local_device(), dtype=dtype)
         self._tokenizer = load_tokenizer(model_path)
@@ -68,6 +70,7 @@ class Scorer:
         self._max_prefix_tokens = max_prefix_tokens
         self._max_tokens = max_tokens
         self._probe_tolerance = probe_tolerance
+        self._pulse = pulse
         self._version = -1
 
     @property
@@ -149,6 +152,7 @@ class Scorer:
         for part in microbatches(
             lengths, [r.trajectory.num_tokens for r in rows], max_tokens=self._max_tokens
         ):
+            self._pulse()
             chosen = [rows[n] for n in part]
             teacher_BTV, ids_BT = self._logits(chosen, lambda r: r.prefix_ids, temperature)
             student_BTV = (

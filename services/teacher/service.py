@@ -10,8 +10,15 @@ from rlsd.serving.batcher import Batcher
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
+from rlsd.telemetry.activity import Activity
 from rlsd.trajectory import Group
-from rlsd.wire.convert import decode, encode, group_from_proto, group_to_proto
+from rlsd.wire.convert import (
+    activity_to_proto,
+    decode,
+    encode,
+    group_from_proto,
+    group_to_proto,
+)
 from rlsd.wire.v1 import teacher_service_pb2 as pb
 from rlsd.wire.v1 import teacher_service_pb2_grpc as rpc
 from services.teacher import metrics
@@ -21,15 +28,24 @@ from services.teacher.scorer import Scorer
 class TeacherService(rpc.TeacherServiceServicer):
     """One core, `score`, behind two shells."""
 
-    def __init__(self, scorer: Scorer, batcher: Batcher[Group, Group], *, run_id: str) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        batcher: Batcher[Group, Group],
+        *,
+        run_id: str,
+        activity: Activity | None = None,
+    ) -> None:
         self._scorer = scorer
+        self._activity = activity or Activity()
         self._batcher = batcher
         self._run_id = run_id
 
     async def score(self, group: Group) -> Group:
         """The group with the teacher's scores filled in."""
         started = time.monotonic()
-        scored = await self._batcher.submit(group)
+        with self._activity.working():
+            scored = await self._batcher.submit(group)
         metrics.observe(scored, time.monotonic() - started)
         return scored
 
@@ -48,7 +64,9 @@ class TeacherService(rpc.TeacherServiceServicer):
     async def GetStatus(
         self, request: pb.TeacherServiceGetStatusRequest, context: grpc.ServicerContext
     ) -> pb.TeacherServiceGetStatusResponse:
-        """Which weights score."""
+        """Which weights score, and what the service does or waits for."""
         return pb.TeacherServiceGetStatusResponse(
-            run_id=self._run_id, teacher_version=self._scorer.version
+            run_id=self._run_id,
+            teacher_version=self._scorer.version,
+            activity=activity_to_proto(self._activity.snapshot()),
         )

@@ -7,12 +7,13 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlsd.serving.http import Answer, Probes
 from rlsd.trajectory import Verdict, VerifierSpec
 from services.verifier.core import Verifier
 
@@ -91,7 +92,9 @@ class VerifyAnswer(HttpModel):
     """One for each item, in order."""
 
 
-def create_app(verifier: Verifier, *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+def create_app(
+    verifier: Verifier, *, max_body_bytes: int = MAX_BODY_BYTES, probes: Probes | None = None
+) -> FastAPI:
     """The ASGI application over a verifier that somebody else opens and closes."""
     app = FastAPI(title="rlsd verifier", summary="Verdicts about completions.")
     app.add_middleware(BodyLimit, max_body_bytes=max_body_bytes)
@@ -114,12 +117,31 @@ def create_app(verifier: Verifier, *, max_body_bytes: int = MAX_BODY_BYTES) -> F
         """Whether the service answers."""
         return {"status": "ok"}
 
+    _add_probes(app, probes or Probes())
+    return app
+
+
+def _add_probes(app: FastAPI, probes: Probes) -> None:
+    """The routes that the other services have on their metrics port."""
+
     @app.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Prometheus metrics."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
 
-    return app
+    @app.get("/livez", response_class=PlainTextResponse)
+    async def livez() -> Response:
+        """200 while the service moves, else 503."""
+        return _plain(probes.live())
+
+    @app.get("/readyz", response_class=PlainTextResponse)
+    async def readyz() -> Response:
+        """200 while it serves, else 503."""
+        return _plain(probes.ready())
+
+
+def _plain(answer: Answer) -> Response:
+    return PlainTextResponse(f"{answer.words}\n", status_code=answer.status)
 
 
 class BodyLimit:

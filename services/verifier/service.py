@@ -7,8 +7,10 @@ import grpc
 from rlsd.routing import Route, route
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
+from rlsd.telemetry.activity import Activity
 from rlsd.trajectory import Group, GroupOutcome
 from rlsd.wire.convert import (
+    activity_to_proto,
     decode,
     encode,
     group_from_proto,
@@ -27,8 +29,12 @@ class VerifierService(rpc.VerifierServiceServicer):
 
     name = pb.DESCRIPTOR.services_by_name["VerifierService"].full_name
 
-    def __init__(self, verifier: Verifier) -> None:
+    def __init__(
+        self, verifier: Verifier, *, run_id: str = "", activity: Activity | None = None
+    ) -> None:
         self._verifier = verifier
+        self._run_id = run_id
+        self._activity = activity or Activity()
 
     async def process(self, delivery: Delivery) -> Advance:
         """The stream worker's shell: verify a group and send it on."""
@@ -51,8 +57,17 @@ class VerifierService(rpc.VerifierServiceServicer):
         )
         return pb.CheckResponse(verdict=verdict_to_proto(verdict))
 
+    async def GetStatus(
+        self, request: pb.VerifierServiceGetStatusRequest, context: grpc.ServicerContext
+    ) -> pb.VerifierServiceGetStatusResponse:
+        """What the service does or waits for."""
+        return pb.VerifierServiceGetStatusResponse(
+            run_id=self._run_id, activity=activity_to_proto(self._activity.snapshot())
+        )
+
     async def _verify(self, group: Group) -> Group:
-        return await self._verifier.verify_group(group)
+        with self._activity.working():
+            return await self._verifier.verify_group(group)
 
 
 def _counted(routed: Route) -> Route:

@@ -7,10 +7,11 @@ import asyncio
 import grpc
 
 from rlsd.config import RunConfig, VerifierSection
-from rlsd.serving.http import metrics_endpoint, serve_app
+from rlsd.serving.http import Probes, probes_endpoint, serve_app
 from rlsd.serving.lifecycle import Background, ServerConfig, serve
 from rlsd.serving.process import stage_worker
 from rlsd.streams.stage import Stage
+from rlsd.telemetry.activity import STALL_AFTER_S, Activity, State
 from rlsd.wire.v1 import verifier_service_pb2_grpc as rpc
 from services.verifier.app import create_app
 from services.verifier.core import Verifier, open_verifier
@@ -27,11 +28,14 @@ async def start(
     Args:
         config: the run; without one there is no queue to work on.
         http: address of the HTTP face, if wanted.
-        metrics: address of `/metrics` alone; the HTTP face has it too.
+        metrics: address of the probes alone; the HTTP face has them too.
     """
     section = config.verifier if config is not None else VerifierSection()
+    activity = _activity(config)
     async with open_verifier(section) as verifier:
-        service = VerifierService(verifier)
+        run_id = config.run.id if config is not None else ""
+        service = VerifierService(verifier, run_id=run_id, activity=activity)
+        probes = Probes(activity=activity)
 
         def register(server: grpc.aio.Server) -> str:
             rpc.add_VerifierServiceServicer_to_server(service, server)
@@ -40,15 +44,28 @@ async def start(
         loops: list[Background] = []
         if config is not None and config.run.transport == "redis":
             limit = max(1, section.max_concurrency // config.rollout.group_size)
-            loops.append(stage_worker(Stage.VERIFY, service.process, config, max_in_flight=limit))
+            loops.append(
+                stage_worker(
+                    Stage.VERIFY, service.process, config, max_in_flight=limit, activity=activity
+                )
+            )
         if http is not None:
-            loops.append(_http(http, verifier))
-        with metrics_endpoint(metrics):
-            await serve(ServerConfig(bind=bind), register, loops)
+            loops.append(_http(http, verifier, probes))
+        with probes_endpoint(metrics, probes):
+            await serve(ServerConfig(bind=bind), register, loops, activity=activity)
 
 
-def _http(address: str, verifier: Verifier) -> Background:
+def _activity(config: RunConfig | None) -> Activity:
+    stall_after_s = STALL_AFTER_S if config is None else config.run.stall_after_s
+    activity = Activity(stall_after_s=stall_after_s)
+    waits_for = "calls" if config is None else "groups from the rollout service"
+    activity.enter(State.WAITING_FOR_WORK, waits_for)
+    return activity
+
+
+def _http(address: str, verifier: Verifier, probes: Probes) -> Background:
     async def loop(stopping: asyncio.Event) -> None:
-        await serve_app(create_app(verifier), address, stopping, drain_s=_HTTP_DRAIN_S)
+        app = create_app(verifier, probes=probes)
+        await serve_app(app, address, stopping, drain_s=_HTTP_DRAIN_S)
 
     return loop

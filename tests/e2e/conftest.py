@@ -39,6 +39,17 @@ class Run:
             self.command(*overrides), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
+    def rlsd(self, *arguments: str) -> subprocess.CompletedProcess:
+        """Another command about this run."""
+        command = [sys.executable, "-m", "rlsd", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+
+    def audit(self, *flags: str) -> subprocess.CompletedProcess:
+        return self.rlsd("audit", str(self.folder), *flags)
+
+    def why(self) -> subprocess.CompletedProcess:
+        return self.rlsd("why", str(self.folder))
+
     @property
     def summary(self) -> dict:
         return json.loads((self.folder / "summary.json").read_text())

@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -6,8 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from rlsd.batch_log import BatchLog
-from rlsd.config import load
 from rlsd.weights import WeightStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -38,6 +37,15 @@ def assert_account_is_whole(summary: dict, *, steps: int) -> None:
     assert (summary["steps"], outcomes["in_flight"]) == (steps, 0)
 
 
+def assert_audit_holds(run, *flags: str) -> dict:
+    result = run.audit("--json", *flags)
+    assert result.returncode == 0, result.stdout + result.stderr
+    found = json.loads(result.stdout)
+    assert found["off"] == []
+    assert found["replay"]["is_equal"]
+    return found
+
+
 def test_a_run_trains_through_the_services_and_accounts_for_every_group(run):
     result = run("run.steps=3")
     assert result.returncode == 0, result.stdout + result.stderr
@@ -57,12 +65,14 @@ def test_groups_may_be_in_flight_ahead_of_the_learner(run):
     result = run("run.steps=4", "run.max_staleness=1")
     assert result.returncode == 0, result.stdout + result.stderr
     assert_account_is_whole(run.summary, steps=4)
+    assert_audit_holds(run)
 
 
 def test_two_ranks_train_one_sharded_model(run):
     result = run("run.steps=2", "learner.ranks=2", "learner.microbatch_tokens=512")
     assert result.returncode == 0, result.stdout + result.stderr
     assert_account_is_whole(run.summary, steps=2)
+    assert assert_audit_holds(run)["replay"]["ranks"] == 2
 
 
 @pytest.mark.parametrize(("number", "ranks"), [(signal.SIGTERM, 2), (signal.SIGINT, 1)])
@@ -83,7 +93,7 @@ def test_a_stopped_run_is_continued_by_resume(run, number, ranks):
     assert_account_is_whole(run.summary, steps=stopped_at + 2)
 
 
-def test_a_killed_run_goes_on_from_its_log_to_the_same_weights(run, tmp_path):
+def test_a_killed_run_goes_on_from_its_log_to_the_same_weights(run):
     process = run.start("run.steps=60", "learner.checkpoint_every=2")
     wait_for(lambda: run.steps_logged() >= 5)
     learner = children_of(process, "learner")
@@ -95,32 +105,8 @@ def test_a_killed_run_goes_on_from_its_log_to_the_same_weights(run, tmp_path):
     result = run(f"run.steps={logged}", flags=("--resume",))
     assert result.returncode == 0, result.stdout + result.stderr
     assert_account_is_whole(run.summary, steps=logged)
-    assert replay(run.folder, logged) == weights_sha256(run.folder, logged)
-
-
-def replay(folder: Path, steps: int) -> str:
-    """Train the batch log offline from the base model; the checksum of the weights it ends with."""
-    from rlsd.objectives.methods import method_named
-    from rlsd.policy.loading import load_tokenizer, save_model
-    from services.learner.ranks import Command, Rank
-
-    config = load(folder / "config.json", [f'run.dir="{folder.parent / "replay"}"'])
-    (config.run_dir).mkdir(parents=True)
-    os.symlink(folder / "batches", config.run_dir / "batches")
-    method = method_named(config.method.name, **config.method.overrides())
-    pad_id = load_tokenizer(config.model.path).pad_token_id
-    rank = Rank(config, method, pad_id=pad_id, probe_ids=[1, 2, 3])
-    for step in BatchLog(folder / "batches").steps()[:steps]:
-        rank.lead(Command.TRAIN, step)
-    target = config.run_dir / "weights" / "replayed"
-    save_model(rank.policy.model, rank.policy.full_state(), target)
-    from rlsd.weights import _sha256
-
-    return _sha256(target / "model.safetensors")
-
-
-def weights_sha256(folder: Path, version: int) -> str:
-    return WeightStore(folder / "weights", folder.name).verify(version).sha256["model.safetensors"]
+    assert_audit_holds(run)
+    assert_audit_holds(run, "--from-checkpoint")
 
 
 @pytest.mark.parametrize("service", ["rollout", "verifier", "teacher"])

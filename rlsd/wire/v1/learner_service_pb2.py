@@ -22,9 +22,10 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from rlsd.wire.v1 import activity_pb2 as rlsd_dot_wire_dot_v1_dot_activity__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rlsd/wire/v1/learner_service.proto\x12\x0crlsd.wire.v1\" \n\x1eLearnerServiceGetStatusRequest\"\xa5\x05\n\x1fLearnerServiceGetStatusResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x11\n\tnum_steps\x18\x03 \x01(\x03\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x03\x12\x10\n\x08\x61\x64mitted\x18\x05 \x01(\x03\x12\x0f\n\x07trained\x18\x06 \x01(\x03\x12M\n\x08rejected\x18\x07 \x03(\x0b\x32;.rlsd.wire.v1.LearnerServiceGetStatusResponse.RejectedEntry\x12I\n\x06\x66\x61iled\x18\x08 \x03(\x0b\x32\x39.rlsd.wire.v1.LearnerServiceGetStatusResponse.FailedEntry\x12\x11\n\tin_flight\x18\t \x01(\x03\x12T\n\x0cqueue_depths\x18\n \x03(\x0b\x32>.rlsd.wire.v1.LearnerServiceGetStatusResponse.QueueDepthsEntry\x12\x13\n\x0breward_mean\x18\x0b \x01(\x01\x12\x1e\n\x11held_out_accuracy\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x17staleness_mean_versions\x18\r \x01(\x01\x12\x13\n\x0bwaiting_for\x18\x0e \x01(\t\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0b\x46\x61iledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10QueueDepthsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x14\n\x12_held_out_accuracy2z\n\x0eLearnerService\x12h\n\tGetStatus\x12,.rlsd.wire.v1.LearnerServiceGetStatusRequest\x1a-.rlsd.wire.v1.LearnerServiceGetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rlsd/wire/v1/learner_service.proto\x12\x0crlsd.wire.v1\x1a\x1brlsd/wire/v1/activity.proto\" \n\x1eLearnerServiceGetStatusRequest\"\xcf\x05\n\x1fLearnerServiceGetStatusResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0c\n\x04step\x18\x02 \x01(\x03\x12\x11\n\tnum_steps\x18\x03 \x01(\x03\x12\x16\n\x0epolicy_version\x18\x04 \x01(\x03\x12\x10\n\x08\x61\x64mitted\x18\x05 \x01(\x03\x12\x0f\n\x07trained\x18\x06 \x01(\x03\x12M\n\x08rejected\x18\x07 \x03(\x0b\x32;.rlsd.wire.v1.LearnerServiceGetStatusResponse.RejectedEntry\x12I\n\x06\x66\x61iled\x18\x08 \x03(\x0b\x32\x39.rlsd.wire.v1.LearnerServiceGetStatusResponse.FailedEntry\x12\x11\n\tin_flight\x18\t \x01(\x03\x12T\n\x0cqueue_depths\x18\n \x03(\x0b\x32>.rlsd.wire.v1.LearnerServiceGetStatusResponse.QueueDepthsEntry\x12\x13\n\x0breward_mean\x18\x0b \x01(\x01\x12\x1e\n\x11held_out_accuracy\x18\x0c \x01(\x01H\x00\x88\x01\x01\x12\x1f\n\x17staleness_mean_versions\x18\r \x01(\x01\x12\x13\n\x0bwaiting_for\x18\x0e \x01(\t\x12(\n\x08\x61\x63tivity\x18\x0f \x01(\x0b\x32\x16.rlsd.wire.v1.Activity\x1a/\n\rRejectedEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a-\n\x0b\x46\x61iledEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10QueueDepthsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x42\x14\n\x12_held_out_accuracy2z\n\x0eLearnerService\x12h\n\tGetStatus\x12,.rlsd.wire.v1.LearnerServiceGetStatusRequest\x1a-.rlsd.wire.v1.LearnerServiceGetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,16 +38,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEARNERSERVICEGETSTATUSRESPONSE_FAILEDENTRY']._serialized_options = b'8\001'
   _globals['_LEARNERSERVICEGETSTATUSRESPONSE_QUEUEDEPTHSENTRY']._loaded_options = None
   _globals['_LEARNERSERVICEGETSTATUSRESPONSE_QUEUEDEPTHSENTRY']._serialized_options = b'8\001'
-  _globals['_LEARNERSERVICEGETSTATUSREQUEST']._serialized_start=52
-  _globals['_LEARNERSERVICEGETSTATUSREQUEST']._serialized_end=84
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE']._serialized_start=87
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE']._serialized_end=764
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_REJECTEDENTRY']._serialized_start=596
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_REJECTEDENTRY']._serialized_end=643
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_FAILEDENTRY']._serialized_start=645
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_FAILEDENTRY']._serialized_end=690
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_QUEUEDEPTHSENTRY']._serialized_start=692
-  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_QUEUEDEPTHSENTRY']._serialized_end=742
-  _globals['_LEARNERSERVICE']._serialized_start=766
-  _globals['_LEARNERSERVICE']._serialized_end=888
+  _globals['_LEARNERSERVICEGETSTATUSREQUEST']._serialized_start=81
+  _globals['_LEARNERSERVICEGETSTATUSREQUEST']._serialized_end=113
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE']._serialized_start=116
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE']._serialized_end=835
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_REJECTEDENTRY']._serialized_start=667
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_REJECTEDENTRY']._serialized_end=714
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_FAILEDENTRY']._serialized_start=716
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_FAILEDENTRY']._serialized_end=761
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_QUEUEDEPTHSENTRY']._serialized_start=763
+  _globals['_LEARNERSERVICEGETSTATUSRESPONSE_QUEUEDEPTHSENTRY']._serialized_end=813
+  _globals['_LEARNERSERVICE']._serialized_start=837
+  _globals['_LEARNERSERVICE']._serialized_end=959
 # @@protoc_insertion_point(module_scope)

@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from rlsd.wire.v1 import activity_pb2 as _activity_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -111,6 +112,7 @@ class LearnerServiceGetStatusResponse(_message.Message):
     HELD_OUT_ACCURACY_FIELD_NUMBER: _builtins.int
     STALENESS_MEAN_VERSIONS_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    ACTIVITY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     step: _builtins.int
     num_steps: _builtins.int
@@ -137,6 +139,8 @@ class LearnerServiceGetStatusResponse(_message.Message):
     def queue_depths(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """entries by stage"""
 
+    @_builtins.property
+    def activity(self) -> _activity_pb2.Activity: ...
     def __init__(
         self,
         *,
@@ -154,10 +158,11 @@ class LearnerServiceGetStatusResponse(_message.Message):
         held_out_accuracy: _builtins.float | None = ...,
         staleness_mean_versions: _builtins.float = ...,
         waiting_for: _builtins.str = ...,
+        activity: _activity_pb2.Activity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_out_accuracy", b"_held_out_accuracy", "held_out_accuracy", b"held_out_accuracy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_held_out_accuracy", b"_held_out_accuracy", "activity", b"activity", "held_out_accuracy", b"held_out_accuracy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_out_accuracy", b"_held_out_accuracy", "admitted", b"admitted", "failed", b"failed", "held_out_accuracy", b"held_out_accuracy", "in_flight", b"in_flight", "num_steps", b"num_steps", "policy_version", b"policy_version", "queue_depths", b"queue_depths", "rejected", b"rejected", "reward_mean", b"reward_mean", "run_id", b"run_id", "staleness_mean_versions", b"staleness_mean_versions", "step", b"step", "trained", b"trained", "waiting_for", b"waiting_for"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_held_out_accuracy", b"_held_out_accuracy", "activity", b"activity", "admitted", b"admitted", "failed", b"failed", "held_out_accuracy", b"held_out_accuracy", "in_flight", b"in_flight", "num_steps", b"num_steps", "policy_version", b"policy_version", "queue_depths", b"queue_depths", "rejected", b"rejected", "reward_mean", b"reward_mean", "run_id", b"run_id", "staleness_mean_versions", b"staleness_mean_versions", "step", b"step", "trained", b"trained", "waiting_for", b"waiting_for"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__held_out_accuracy: _TypeAlias = _typing.Literal["held_out_accuracy"]  # noqa: Y015
     _WhichOneofArgType__held_out_accuracy: _TypeAlias = _typing.Literal["_held_out_accuracy", b"_held_out_accuracy"]  # noqa: Y015

@@ -22,24 +22,25 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from rlsd.wire.v1 import activity_pb2 as rlsd_dot_wire_dot_v1_dot_activity__pb2
 from rlsd.wire.v1 import trajectory_pb2 as rlsd_dot_wire_dot_v1_dot_trajectory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rlsd/wire/v1/rollout_service.proto\x12\x0crlsd.wire.v1\x1a\x1drlsd/wire/v1/trajectory.proto\"5\n\x0fGenerateRequest\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"6\n\x10GenerateResponse\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\" \n\x1eRolloutServiceGetStatusRequest\"Y\n\x1fRolloutServiceGetStatusResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\x03\x32\xc5\x01\n\x0eRolloutService\x12I\n\x08Generate\x12\x1d.rlsd.wire.v1.GenerateRequest\x1a\x1e.rlsd.wire.v1.GenerateResponse\x12h\n\tGetStatus\x12,.rlsd.wire.v1.RolloutServiceGetStatusRequest\x1a-.rlsd.wire.v1.RolloutServiceGetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rlsd/wire/v1/rollout_service.proto\x12\x0crlsd.wire.v1\x1a\x1brlsd/wire/v1/activity.proto\x1a\x1drlsd/wire/v1/trajectory.proto\"5\n\x0fGenerateRequest\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"6\n\x10GenerateResponse\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\" \n\x1eRolloutServiceGetStatusRequest\"\x83\x01\n\x1fRolloutServiceGetStatusResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x02 \x01(\t\x12\x16\n\x0epolicy_version\x18\x03 \x01(\x03\x12(\n\x08\x61\x63tivity\x18\x04 \x01(\x0b\x32\x16.rlsd.wire.v1.Activity2\xc5\x01\n\x0eRolloutService\x12I\n\x08Generate\x12\x1d.rlsd.wire.v1.GenerateRequest\x1a\x1e.rlsd.wire.v1.GenerateResponse\x12h\n\tGetStatus\x12,.rlsd.wire.v1.RolloutServiceGetStatusRequest\x1a-.rlsd.wire.v1.RolloutServiceGetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rlsd.wire.v1.rollout_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_GENERATEREQUEST']._serialized_start=83
-  _globals['_GENERATEREQUEST']._serialized_end=136
-  _globals['_GENERATERESPONSE']._serialized_start=138
-  _globals['_GENERATERESPONSE']._serialized_end=192
-  _globals['_ROLLOUTSERVICEGETSTATUSREQUEST']._serialized_start=194
-  _globals['_ROLLOUTSERVICEGETSTATUSREQUEST']._serialized_end=226
-  _globals['_ROLLOUTSERVICEGETSTATUSRESPONSE']._serialized_start=228
-  _globals['_ROLLOUTSERVICEGETSTATUSRESPONSE']._serialized_end=317
-  _globals['_ROLLOUTSERVICE']._serialized_start=320
-  _globals['_ROLLOUTSERVICE']._serialized_end=517
+  _globals['_GENERATEREQUEST']._serialized_start=112
+  _globals['_GENERATEREQUEST']._serialized_end=165
+  _globals['_GENERATERESPONSE']._serialized_start=167
+  _globals['_GENERATERESPONSE']._serialized_end=221
+  _globals['_ROLLOUTSERVICEGETSTATUSREQUEST']._serialized_start=223
+  _globals['_ROLLOUTSERVICEGETSTATUSREQUEST']._serialized_end=255
+  _globals['_ROLLOUTSERVICEGETSTATUSRESPONSE']._serialized_start=258
+  _globals['_ROLLOUTSERVICEGETSTATUSRESPONSE']._serialized_end=389
+  _globals['_ROLLOUTSERVICE']._serialized_start=392
+  _globals['_ROLLOUTSERVICE']._serialized_end=589
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Samples completions under the newest policy weights."""
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from rlsd.wire.v1 import activity_pb2 as _activity_pb2
 from rlsd.wire.v1 import trajectory_pb2 as _trajectory_pb2
 import builtins as _builtins
 import sys
@@ -79,19 +80,23 @@ class RolloutServiceGetStatusResponse(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     ENGINE_FIELD_NUMBER: _builtins.int
     POLICY_VERSION_FIELD_NUMBER: _builtins.int
+    ACTIVITY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     engine: _builtins.str
     policy_version: _builtins.int
+    @_builtins.property
+    def activity(self) -> _activity_pb2.Activity: ...
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         engine: _builtins.str = ...,
         policy_version: _builtins.int = ...,
+        activity: _activity_pb2.Activity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["engine", b"engine", "policy_version", b"policy_version", "run_id", b"run_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "engine", b"engine", "policy_version", b"policy_version", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,24 +22,25 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from rlsd.wire.v1 import activity_pb2 as rlsd_dot_wire_dot_v1_dot_activity__pb2
 from rlsd.wire.v1 import trajectory_pb2 as rlsd_dot_wire_dot_v1_dot_trajectory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rlsd/wire/v1/teacher_service.proto\x12\x0crlsd.wire.v1\x1a\x1drlsd/wire/v1/trajectory.proto\"2\n\x0cScoreRequest\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"3\n\rScoreResponse\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\" \n\x1eTeacherServiceGetStatusRequest\"J\n\x1fTeacherServiceGetStatusResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x17\n\x0fteacher_version\x18\x02 \x01(\x03\x32\xbc\x01\n\x0eTeacherService\x12@\n\x05Score\x12\x1a.rlsd.wire.v1.ScoreRequest\x1a\x1b.rlsd.wire.v1.ScoreResponse\x12h\n\tGetStatus\x12,.rlsd.wire.v1.TeacherServiceGetStatusRequest\x1a-.rlsd.wire.v1.TeacherServiceGetStatusResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"rlsd/wire/v1/teacher_service.proto\x12\x0crlsd.wire.v1\x1a\x1brlsd/wire/v1/activity.proto\x1a\x1drlsd/wire/v1/trajectory.proto\"2\n\x0cScoreRequest\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"3\n\rScoreResponse\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\" \n\x1eTeacherServiceGetStatusRequest\"t\n\x1fTeacherServiceGetStatusResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x17\n\x0fteacher_version\x18\x02 \x01(\x03\x12(\n\x08\x61\x63tivity\x18\x03 \x01(\x0b\x32\x16.rlsd.wire.v1.Activity2\xbc\x01\n\x0eTeacherService\x12@\n\x05Score\x12\x1a.rlsd.wire.v1.ScoreRequest\x1a\x1b.rlsd.wire.v1.ScoreResponse\x12h\n\tGetStatus\x12,.rlsd.wire.v1.TeacherServiceGetStatusRequest\x1a-.rlsd.wire.v1.TeacherServiceGetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rlsd.wire.v1.teacher_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_SCOREREQUEST']._serialized_start=83
-  _globals['_SCOREREQUEST']._serialized_end=133
-  _globals['_SCORERESPONSE']._serialized_start=135
-  _globals['_SCORERESPONSE']._serialized_end=186
-  _globals['_TEACHERSERVICEGETSTATUSREQUEST']._serialized_start=188
-  _globals['_TEACHERSERVICEGETSTATUSREQUEST']._serialized_end=220
-  _globals['_TEACHERSERVICEGETSTATUSRESPONSE']._serialized_start=222
-  _globals['_TEACHERSERVICEGETSTATUSRESPONSE']._serialized_end=296
-  _globals['_TEACHERSERVICE']._serialized_start=299
-  _globals['_TEACHERSERVICE']._serialized_end=487
+  _globals['_SCOREREQUEST']._serialized_start=112
+  _globals['_SCOREREQUEST']._serialized_end=162
+  _globals['_SCORERESPONSE']._serialized_start=164
+  _globals['_SCORERESPONSE']._serialized_end=215
+  _globals['_TEACHERSERVICEGETSTATUSREQUEST']._serialized_start=217
+  _globals['_TEACHERSERVICEGETSTATUSREQUEST']._serialized_end=249
+  _globals['_TEACHERSERVICEGETSTATUSRESPONSE']._serialized_start=251
+  _globals['_TEACHERSERVICEGETSTATUSRESPONSE']._serialized_end=367
+  _globals['_TEACHERSERVICE']._serialized_start=370
+  _globals['_TEACHERSERVICE']._serialized_end=558
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ Scores sampled tokens under privileged context and under the plain prompt, with 
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from rlsd.wire.v1 import activity_pb2 as _activity_pb2
 from rlsd.wire.v1 import trajectory_pb2 as _trajectory_pb2
 import builtins as _builtins
 import sys
@@ -78,17 +79,21 @@ class TeacherServiceGetStatusResponse(_message.Message):
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     TEACHER_VERSION_FIELD_NUMBER: _builtins.int
+    ACTIVITY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     teacher_version: _builtins.int
+    @_builtins.property
+    def activity(self) -> _activity_pb2.Activity: ...
     def __init__(
         self,
         *,
         run_id: _builtins.str = ...,
         teacher_version: _builtins.int = ...,
+        activity: _activity_pb2.Activity | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run_id", b"run_id", "teacher_version", b"teacher_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "run_id", b"run_id", "teacher_version", b"teacher_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -22,24 +22,29 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from rlsd.wire.v1 import activity_pb2 as rlsd_dot_wire_dot_v1_dot_activity__pb2
 from rlsd.wire.v1 import trajectory_pb2 as rlsd_dot_wire_dot_v1_dot_trajectory__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rlsd/wire/v1/verifier_service.proto\x12\x0crlsd.wire.v1\x1a\x1drlsd/wire/v1/trajectory.proto\"3\n\rVerifyRequest\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"4\n\x0eVerifyResponse\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"c\n\x0c\x43heckRequest\x12,\n\x08verifier\x18\x01 \x01(\x0b\x32\x1a.rlsd.wire.v1.VerifierSpec\x12\x12\n\ncompletion\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\"7\n\rCheckResponse\x12&\n\x07verdict\x18\x01 \x01(\x0b\x32\x15.rlsd.wire.v1.Verdict2\x98\x01\n\x0fVerifierService\x12\x43\n\x06Verify\x12\x1b.rlsd.wire.v1.VerifyRequest\x1a\x1c.rlsd.wire.v1.VerifyResponse\x12@\n\x05\x43heck\x12\x1a.rlsd.wire.v1.CheckRequest\x1a\x1b.rlsd.wire.v1.CheckResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#rlsd/wire/v1/verifier_service.proto\x12\x0crlsd.wire.v1\x1a\x1brlsd/wire/v1/activity.proto\x1a\x1drlsd/wire/v1/trajectory.proto\"3\n\rVerifyRequest\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"4\n\x0eVerifyResponse\x12\"\n\x05group\x18\x01 \x01(\x0b\x32\x13.rlsd.wire.v1.Group\"c\n\x0c\x43heckRequest\x12,\n\x08verifier\x18\x01 \x01(\x0b\x32\x1a.rlsd.wire.v1.VerifierSpec\x12\x12\n\ncompletion\x18\x02 \x01(\t\x12\x11\n\treference\x18\x03 \x01(\t\"7\n\rCheckResponse\x12&\n\x07verdict\x18\x01 \x01(\x0b\x32\x15.rlsd.wire.v1.Verdict\"!\n\x1fVerifierServiceGetStatusRequest\"\\\n VerifierServiceGetStatusResponse\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12(\n\x08\x61\x63tivity\x18\x02 \x01(\x0b\x32\x16.rlsd.wire.v1.Activity2\x84\x02\n\x0fVerifierService\x12\x43\n\x06Verify\x12\x1b.rlsd.wire.v1.VerifyRequest\x1a\x1c.rlsd.wire.v1.VerifyResponse\x12@\n\x05\x43heck\x12\x1a.rlsd.wire.v1.CheckRequest\x1a\x1b.rlsd.wire.v1.CheckResponse\x12j\n\tGetStatus\x12-.rlsd.wire.v1.VerifierServiceGetStatusRequest\x1a..rlsd.wire.v1.VerifierServiceGetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rlsd.wire.v1.verifier_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_VERIFYREQUEST']._serialized_start=84
-  _globals['_VERIFYREQUEST']._serialized_end=135
-  _globals['_VERIFYRESPONSE']._serialized_start=137
-  _globals['_VERIFYRESPONSE']._serialized_end=189
-  _globals['_CHECKREQUEST']._serialized_start=191
-  _globals['_CHECKREQUEST']._serialized_end=290
-  _globals['_CHECKRESPONSE']._serialized_start=292
-  _globals['_CHECKRESPONSE']._serialized_end=347
-  _globals['_VERIFIERSERVICE']._serialized_start=350
-  _globals['_VERIFIERSERVICE']._serialized_end=502
+  _globals['_VERIFYREQUEST']._serialized_start=113
+  _globals['_VERIFYREQUEST']._serialized_end=164
+  _globals['_VERIFYRESPONSE']._serialized_start=166
+  _globals['_VERIFYRESPONSE']._serialized_end=218
+  _globals['_CHECKREQUEST']._serialized_start=220
+  _globals['_CHECKREQUEST']._serialized_end=319
+  _globals['_CHECKRESPONSE']._serialized_start=321
+  _globals['_CHECKRESPONSE']._serialized_end=376
+  _globals['_VERIFIERSERVICEGETSTATUSREQUEST']._serialized_start=378
+  _globals['_VERIFIERSERVICEGETSTATUSREQUEST']._serialized_end=411
+  _globals['_VERIFIERSERVICEGETSTATUSRESPONSE']._serialized_start=413
+  _globals['_VERIFIERSERVICEGETSTATUSRESPONSE']._serialized_end=505
+  _globals['_VERIFIERSERVICE']._serialized_start=508
+  _globals['_VERIFIERSERVICE']._serialized_end=768
 # @@protoc_insertion_point(module_scope)

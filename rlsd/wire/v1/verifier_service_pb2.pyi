@@ -5,6 +5,7 @@ Checks completions. A verdict is scored, an error or a timeout; only a scored on
 
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from rlsd.wire.v1 import activity_pb2 as _activity_pb2
 from rlsd.wire.v1 import trajectory_pb2 as _trajectory_pb2
 import builtins as _builtins
 import sys
@@ -102,3 +103,42 @@ class CheckResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___CheckResponse: _TypeAlias = CheckResponse  # noqa: Y015
+
+@_typing.final
+class VerifierServiceGetStatusRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifierServiceGetStatusRequest: _TypeAlias = VerifierServiceGetStatusRequest  # noqa: Y015
+
+@_typing.final
+class VerifierServiceGetStatusResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    ACTIVITY_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """empty when it serves no run"""
+    @_builtins.property
+    def activity(self) -> _activity_pb2.Activity: ...
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        activity: _activity_pb2.Activity | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activity", b"activity", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifierServiceGetStatusResponse: _TypeAlias = VerifierServiceGetStatusResponse  # noqa: Y015

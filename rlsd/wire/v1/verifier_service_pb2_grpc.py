@@ -44,6 +44,11 @@ class VerifierServiceStub(object):
                 request_serializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.CheckRequest.SerializeToString,
                 response_deserializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.CheckResponse.FromString,
                 _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/rlsd.wire.v1.VerifierService/GetStatus',
+                request_serializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.VerifierServiceGetStatusRequest.SerializeToString,
+                response_deserializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.VerifierServiceGetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class VerifierServiceServicer(object):
@@ -63,6 +68,12 @@ class VerifierServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetStatus(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_VerifierServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -75,6 +86,11 @@ def add_VerifierServiceServicer_to_server(servicer, server):
                     servicer.Check,
                     request_deserializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.CheckRequest.FromString,
                     response_serializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.CheckResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.VerifierServiceGetStatusRequest.FromString,
+                    response_serializer=rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.VerifierServiceGetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -131,6 +147,33 @@ class VerifierService(object):
             '/rlsd.wire.v1.VerifierService/Check',
             rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.CheckRequest.SerializeToString,
             rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.CheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/rlsd.wire.v1.VerifierService/GetStatus',
+            rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.VerifierServiceGetStatusRequest.SerializeToString,
+            rlsd_dot_wire_dot_v1_dot_verifier__service__pb2.VerifierServiceGetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,

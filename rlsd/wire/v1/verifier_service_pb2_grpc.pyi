@@ -35,6 +35,7 @@ class VerifierServiceStub:
     """Fills in the verdict of each trajectory of a group."""
     Check: _grpc.UnaryUnaryMultiCallable[_verifier_service_pb2.CheckRequest, _verifier_service_pb2.CheckResponse]
     """Checks one completion outside any run."""
+    GetStatus: _grpc.UnaryUnaryMultiCallable[_verifier_service_pb2.VerifierServiceGetStatusRequest, _verifier_service_pb2.VerifierServiceGetStatusResponse]
 
 @_typing.type_check_only
 class VerifierServiceAsyncStub(VerifierServiceStub):
@@ -43,6 +44,7 @@ class VerifierServiceAsyncStub(VerifierServiceStub):
     """Fills in the verdict of each trajectory of a group."""
     Check: _aio.UnaryUnaryMultiCallable[_verifier_service_pb2.CheckRequest, _verifier_service_pb2.CheckResponse]  # type: ignore[assignment]
     """Checks one completion outside any run."""
+    GetStatus: _aio.UnaryUnaryMultiCallable[_verifier_service_pb2.VerifierServiceGetStatusRequest, _verifier_service_pb2.VerifierServiceGetStatusResponse]  # type: ignore[assignment]
 
 class VerifierServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -60,5 +62,12 @@ class VerifierServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_verifier_service_pb2.CheckResponse, _abc.Awaitable[_verifier_service_pb2.CheckResponse]]:
         """Checks one completion outside any run."""
+
+    @_abc_1.abstractmethod
+    def GetStatus(
+        self,
+        request: _verifier_service_pb2.VerifierServiceGetStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_verifier_service_pb2.VerifierServiceGetStatusResponse, _abc.Awaitable[_verifier_service_pb2.VerifierServiceGetStatusResponse]]: ...
 
 def add_VerifierServiceServicer_to_server(servicer: VerifierServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -8,13 +8,19 @@ depend on which others were generated beside it.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import LogitsProcessor, LogitsProcessorList
+from transformers import (
+    LogitsProcessor,
+    LogitsProcessorList,
+    StoppingCriteria,
+    StoppingCriteriaList,
+)
 
 from rlsd.errors import EngineError, RlsdError
 from rlsd.policy.loading import install, load_model, load_tokenizer, local_device, prompt_ids
@@ -28,7 +34,7 @@ from services.rollout.engines.engine import Completion, GenerationRequest
 class TransformersEngine:
     """Holds the model; `Batcher` gives it one batch at a time on one thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  the settings of one engine
         self,
         model_path: str,
         store: WeightStore,
@@ -37,15 +43,25 @@ class TransformersEngine:
         max_batch: int = 256,
         probe_tolerance: float = 1e-3,
         threads: int = 1,
+        pulse: Callable[[], object] = lambda: None,
     ) -> None:
+        """Load the model.
+
+        Args:
+            pulse: called on the compute thread for each token and, when idle, once a second.
+        """
         self._model = load_model(model_path, device=local_device(), dtype=dtype)
         self._tokenizer = load_tokenizer(model_path)
         self._store = store
         self._max_batch = max_batch
         self._probe_tolerance = probe_tolerance
         self._policy_version = -1
+        self._pulse = pulse
         self._batcher = Batcher(
-            self._run, max_items=1024, initializer=lambda: torch.set_num_threads(threads)
+            self._run,
+            max_items=1024,
+            initializer=lambda: torch.set_num_threads(threads),
+            pulse=pulse,
         )
 
     @property
@@ -123,6 +139,7 @@ class TransformersEngine:
                 max_new_tokens=request.max_tokens,
                 do_sample=False,
                 logits_processor=LogitsProcessorList([sampler]),
+                stopping_criteria=StoppingCriteriaList([_Pulse(self._pulse)]),
                 pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
                 eos_token_id=self._tokenizer.eos_token_id,
             )
@@ -151,6 +168,18 @@ class TransformersEngine:
             )
             for row, length in enumerate(lengths.tolist())
         ]
+
+
+class _Pulse(StoppingCriteria):  # type: ignore[misc]  # untyped base
+    """Stops nothing; tells at each token that generation goes on."""
+
+    def __init__(self, pulse: Callable[[], object]) -> None:
+        self._pulse = pulse
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: object) -> Tensor:
+        """No row ends here."""
+        self._pulse()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
 
 class _SeededSampler(LogitsProcessor):  # type: ignore[misc]  # untyped base

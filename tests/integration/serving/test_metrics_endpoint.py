@@ -4,7 +4,7 @@ import urllib.request
 import pytest
 
 from rlsd.errors import ConfigError
-from rlsd.serving.http import metrics_endpoint, split_address
+from rlsd.serving.http import Probes, probes_endpoint, split_address
 
 
 def free_port() -> int:
@@ -26,7 +26,7 @@ def test_each_service_declares_its_metrics_where_prometheus_reads_them(module, m
     __import__(module)
     address = f"127.0.0.1:{free_port()}"
     with (
-        metrics_endpoint(address),
+        probes_endpoint(address, Probes()),
         urllib.request.urlopen(f"http://{address}/metrics", timeout=5) as answer,
     ):
         assert metric in answer.read().decode()
@@ -39,7 +39,7 @@ def test_a_metrics_port_in_use_is_said_in_one_line():
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         with (
             pytest.raises(ConfigError, match=f"--metrics {address}: Address already in use"),
-            metrics_endpoint(address),
+            probes_endpoint(address, Probes()),
         ):
             pass
 

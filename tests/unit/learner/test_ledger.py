@@ -5,8 +5,8 @@ from builders import make_group, make_trajectory
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlsd.trajectory import GroupOutcome
-from services.learner.ledger import Ledger, decide, failure_kind
+from rlsd.trajectory import GroupOutcome, failure_kind
+from services.learner.ledger import Ledger, decide
 
 OUTCOMES = [
     (GroupOutcome.TRAINED, ""),

@@ -161,3 +161,12 @@ async def test_nothing_privileged_is_in_the_policys_prompt(service):
     other = await service.generate(replace(group(), prompt=changed))
     assert plain.prompt_token_ids.tolist() == other.prompt_token_ids.tolist()
     assert policy_messages(changed) == [{"role": "user", "content": QUESTION}]
+
+
+async def test_each_token_is_a_sign_of_life(store):
+    publish(store, 0)
+    pulses = []
+    async with TransformersEngine(BASE, store, pulse=lambda: pulses.append(1)) as engine:
+        service = RolloutService(engine, engine_name="transformers", run_id="run")
+        done = await service.generate(group(num=1, temperature=0.0))
+    assert len(pulses) >= done.trajectories[0].num_tokens

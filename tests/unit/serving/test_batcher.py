@@ -67,3 +67,20 @@ async def test_a_caller_that_gave_up_does_not_disturb_the_others():
         await asyncio.sleep(0)
         gone.cancel()
         assert await kept == 2
+
+
+async def test_its_thread_pulses_while_nothing_arrives_and_after_each_batch():
+    loop, pulsed, threads = asyncio.get_running_loop(), asyncio.Event(), set()
+
+    def pulse():
+        threads.add(threading.current_thread().name)
+        loop.call_soon_threadsafe(pulsed.set)
+
+    async with Batcher(lambda items: list(items), max_items=8, pulse=pulse) as batcher:
+        for _ in range(2):
+            pulsed.clear()
+            await asyncio.wait_for(pulsed.wait(), 5)
+        assert await batcher.submit(1) == 1
+        pulsed.clear()
+        await asyncio.wait_for(pulsed.wait(), 5)
+    assert threads == {"compute_0"}

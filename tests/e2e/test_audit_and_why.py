@@ -1,0 +1,48 @@
+"""What an operator asks of a run: is it sound, and what does it wait for."""
+
+import json
+import os
+import signal
+
+import pytest
+from test_run import assert_audit_holds, children_of, wait_for
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def test_an_audit_names_weights_that_do_not_follow_from_the_log(run):
+    result = run("run.steps=3", "learner.checkpoint_every=2")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert assert_audit_holds(run)["replay"]["steps"] == 3
+    assert assert_audit_holds(run, "--from-checkpoint")["replay"]["from_step"] == 2
+
+    config = json.loads((run.folder / "config.json").read_text())
+    config["learner"]["lr"] *= 2
+    (run.folder / "config.json").write_text(json.dumps(config))
+    assert run.audit("--no-replay").returncode == 0
+    result = run.audit()
+    assert result.returncode == 1
+    assert "run r: off: weights" in result.stdout
+
+
+def test_why_tells_of_a_service_that_hangs_and_of_one_that_is_well(run):
+    process = run.start("run.steps=200")
+    wait_for(lambda: run.steps_logged() >= 1)
+    [rollout] = children_of(process, "rollout")
+    os.kill(rollout, signal.SIGSTOP)
+    try:
+        result = run.why()
+    finally:
+        os.kill(rollout, signal.SIGCONT)
+    lines = {line.split()[0]: line for line in result.stdout.splitlines() if line[0] != " "}
+    assert set(lines) == {"learner", "rollout", "verifier", "teacher", "redis"}
+    assert result.returncode == 1
+    assert "no answer from 127.0.0.1:" in lines["rollout"]
+    assert "waiting" in lines["verifier"]
+    assert "of 200)" in lines["learner"]
+    assert "reachable" in lines["redis"]
+
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    assert run.why().stdout.startswith("run r was interrupted at step")

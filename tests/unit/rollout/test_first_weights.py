@@ -1,0 +1,69 @@
+"""A rollout service installs the first version by itself: none would be sent to it otherwise."""
+
+import asyncio
+
+from rlsd.errors import WeightsError
+from rlsd.telemetry.activity import Activity, State
+from rlsd.weights import Probe, WeightStore
+from services.rollout.start import first_weights
+
+
+class Engine:
+    """Holds what it is asked to; refuses as often as told."""
+
+    def __init__(self, refusals=0):
+        self.policy_version = -1
+        self.asked = 0
+        self.installed = asyncio.Event()
+        self._refusals = refusals
+
+    async def generate(self, request):
+        self.asked += 1
+        if self.asked <= self._refusals:
+            raise WeightsError("torn")
+        self.policy_version = request.required_policy_version
+        self.installed.set()
+        return []
+
+
+def publish(store, version):
+    probe = Probe(token_ids=(1, 2), logprobs=(-1.0,))
+    store.publish(version, step=version, probe=probe, save=lambda _: None)
+
+
+async def installing(engine, store, activity=None):
+    stopping = asyncio.Event()
+    loop = first_weights(engine, store, activity or Activity())
+    return stopping, asyncio.ensure_future(loop(stopping))
+
+
+async def test_the_version_that_is_there_is_installed_and_the_service_goes_on(tmp_path):
+    store, engine = WeightStore(tmp_path, "run"), Engine()
+    publish(store, 4)
+    stopping, task = await installing(engine, store)
+    await asyncio.wait_for(engine.installed.wait(), 5)
+    assert engine.policy_version == 4
+    await asyncio.sleep(0)
+    assert not task.done()  # a loop that returns would end the service
+    stopping.set()
+    await task
+    assert engine.asked == 1
+
+
+async def test_a_version_that_cannot_be_installed_is_tried_again(tmp_path):
+    store, engine = WeightStore(tmp_path, "run"), Engine(refusals=1)
+    publish(store, 0)
+    stopping, task = await installing(engine, store)
+    await asyncio.wait_for(engine.installed.wait(), 5)
+    stopping.set()
+    await task
+
+
+async def test_until_then_it_says_what_it_waits_for_and_stops_when_told(tmp_path):
+    engine, activity = Engine(), Activity()
+    stopping, task = await installing(engine, WeightStore(tmp_path, "run"), activity)
+    await asyncio.sleep(0)
+    assert activity.snapshot().state is State.WAITING_FOR_WEIGHTS
+    stopping.set()
+    await asyncio.wait_for(task, 5)
+    assert engine.asked == 0
