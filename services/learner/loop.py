@@ -83,9 +83,8 @@ class Learner:
         self._before_s = 0.0
         self._started = time.monotonic()
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Train to the last step, or until `stopping`; both end with a checkpoint and a summary."""
-        await self._resume()
+    async def train(self, stopping: asyncio.Event) -> None:
+        """Go to the last step, or until `stopping`; both end with a checkpoint and a summary."""
         if self._evaluator and self.step == 0 and not self._run_log.evaluations():
             await self._evaluate()
         while self.step < self._config.run.steps and not stopping.is_set():
@@ -107,8 +106,8 @@ class Learner:
 
     # --- restart -------------------------------------------------------------------------------
 
-    async def _resume(self) -> None:
-        """Bring weights and ledger to the last logged step."""
+    async def restore(self) -> None:
+        """Bring weights and ledger to the last logged step, and publish; before `train`."""
         meta = await self._compute(self._rank.restore)
         if meta is not None:
             self.progress.step, self._before_s = meta.step, meta.elapsed_s

@@ -89,9 +89,10 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
         needed |= {"the teacher": addresses.teacher} if config.run.transport == "grpc" else {}
 
         async def train(stopping: asyncio.Event) -> None:
+            await learner.restore()  # publishes: without weights the stages never get ready
             async with activity.beating(Part.LOOP):
                 await _serving(needed, stopping, activity)
-            await learner.run(stopping)
+            await learner.train(stopping)
 
         drain_s = config.learner.stage_timeout_s
         server_config = ServerConfig(bind=bind, drain_s=drain_s)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from test_loop import learner
+from test_loop import learner, run
 
 from rlsd.errors import StreamError
 from rlsd.telemetry.activity import Activity
@@ -31,7 +31,7 @@ async def test_it_says_which_step_it_is_at_and_where_the_groups_are(tmp_path, mo
             return inner(*args, **kwargs)
 
         monkeypatch.setattr(owner, name, telling)
-    await loop.run(asyncio.Event())
+    await run(loop)
     assert said[:4] == [
         "busy 0 s: publish, step 0",
         "waiting 0 s for groups: 4 at train",
@@ -53,7 +53,7 @@ async def test_a_wait_without_end_ticks_as_long_as_the_loop_turns(tmp_path, monk
         return []
 
     monkeypatch.setattr(stages, "collect", nothing)
-    await loop.run(stopping)
+    await run(loop, stopping)
     assert stalled == [""] * 5
 
 
@@ -71,7 +71,7 @@ async def test_queues_that_are_away_are_what_it_waits_for(tmp_path, monkeypatch)
         raise StreamError("no answer")
 
     monkeypatch.setattr(stages, "depths", refused)
-    await loop.run(stopping)
+    await run(loop, stopping)
     assert said == [
         "waiting 4 s for groups",
         "waiting 4 s for Redis: no answer",

@@ -103,13 +103,18 @@ def learner(tmp_path, rewards_of, *, method="grpo", steps=3, **learner_section):
     return loop, stages, rank
 
 
+async def run(loop, stopping=None):
+    await loop.restore()
+    await loop.train(stopping or asyncio.Event())
+
+
 def logged(rank, step):
     return [(g.index, g.outcome.value) for g in rank.paths.batch_log.read(step).groups]
 
 
 async def test_every_step_logs_its_groups_before_it_trains_them(tmp_path):
     loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0))
-    await loop.run(asyncio.Event())
+    await run(loop)
     assert [g for step in (1, 2, 3) for g, _ in logged(rank, step)] == list(range(12))
     assert rank.commands[:3] == [("PUBLISH", 0), ("TRAIN", 1), ("PUBLISH", 1)]
     assert (loop.ledger.trained, loop.ledger.residual) == (12, 0)
@@ -118,11 +123,11 @@ async def test_every_step_logs_its_groups_before_it_trains_them(tmp_path):
 async def test_rejected_groups_shrink_a_step_unless_the_method_resamples(tmp_path):
     rewards = lambda index: (1.0, 1.0) if index % 2 else (1.0, 0.0)  # noqa: E731
     loop, _, rank = learner(tmp_path / "grpo", rewards, steps=1)
-    await loop.run(asyncio.Event())
+    await run(loop)
     assert [o for _, o in logged(rank, 1)] == ["trained", "rejected", "trained", "rejected"]
 
     loop, _, rank = learner(tmp_path / "dapo", rewards, method="dapo", steps=1)
-    await loop.run(asyncio.Event())
+    await run(loop)
     outcomes = [o for _, o in logged(rank, 1)]
     assert outcomes.count("trained") == 4
     assert loop.ledger.residual == 0
@@ -132,7 +137,7 @@ async def test_groups_that_the_queues_forgot_are_admitted_again(tmp_path, monkey
     monkeypatch.setattr("services.learner.loop._QUIET_S", 0.05)
     loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
     stages.forget_next = 3
-    await asyncio.wait_for(loop.run(asyncio.Event()), 10)
+    await asyncio.wait_for(run(loop), 10)
     assert stages.admitted == [0, 1, 2, 3, 0, 1, 2]
     assert loop.ledger.trained == 4
 
@@ -140,7 +145,7 @@ async def test_groups_that_the_queues_forgot_are_admitted_again(tmp_path, monkey
 async def test_a_step_without_one_verdict_ends_the_run_and_is_not_logged(tmp_path):
     loop, _, rank = learner(tmp_path, lambda _: (None, None))
     with pytest.raises(ServiceError, match=r"no group of this step has a verdict \(slow\)"):
-        await loop.run(asyncio.Event())
+        await run(loop)
     assert rank.paths.batch_log.steps() == []
 
 
@@ -148,7 +153,7 @@ async def test_a_run_to_which_nothing_comes_back_ends_saying_where_it_waits(tmp_
     loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), stage_timeout_s=0.1)
     stages.forget_next = 99
     with pytest.raises(ServiceError, match=r"no group has come back for 0\.1 s; no group is at"):
-        await loop.run(asyncio.Event())
+        await run(loop)
 
 
 async def test_a_short_outage_of_the_queues_is_waited_for(tmp_path):
@@ -161,7 +166,7 @@ async def test_a_short_outage_of_the_queues_is_waited_for(tmp_path):
         return await working(wait_s=wait_s)
 
     stages.collect = collect
-    await asyncio.wait_for(loop.run(asyncio.Event()), 10)
+    await asyncio.wait_for(run(loop), 10)
     assert loop.ledger.trained == 4
 
 
@@ -169,15 +174,15 @@ async def test_a_learner_that_lost_its_lease_logs_nothing_more(tmp_path):
     loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0))
     Lease(tmp_path / "r")
     with pytest.raises(FencedError):
-        await loop.run(asyncio.Event())
+        await run(loop)
     assert rank.paths.batch_log.steps() == []
 
 
 async def test_a_restart_goes_on_after_the_last_logged_step(tmp_path):
     loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
-    await loop.run(asyncio.Event())
+    await run(loop)
     loop, stages, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=3)
-    await loop.run(asyncio.Event())
+    await run(loop)
     assert [c for c in rank.commands if c[0] == "TRAIN"] == [
         ("TRAIN", 1),
         ("TRAIN", 2),
