@@ -7,6 +7,7 @@
     ├── VerifierError    a verdict could not be had (never a reward of 0)
     ├── TeacherError     the teacher could not score
     ├── WeightsError     a weight version is missing, torn, or of another run
+    ├── StorageError     the run's folder cannot be written (disk full, read-only, gone)
     └── ServiceError     another service cannot be reached or broke its contract
 
 A message is one line: what, where, the remedy. A bad group is data (its outcome says so); a broken
@@ -61,6 +62,12 @@ class WeightsError(RlsdError):
     """A weight version is missing, torn, or belongs to another run."""
 
     status = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class StorageError(RlsdError):
+    """The run's folder cannot be written; what was there before is kept."""
+
+    status = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 class ServiceError(RlsdError):

@@ -9,6 +9,7 @@ import pytest
 from builders import make_group, make_prompt
 
 from rlsd.batch_log import BatchLog
+from rlsd.errors import StorageError
 from rlsd.weights import Probe, WeightStore
 
 pytestmark = [pytest.mark.chaos]
@@ -41,7 +42,7 @@ def publish(store: WeightStore, version: int, size: int) -> None:
 def test_a_publication_that_does_not_fit_leaves_the_old_version_serving(small_disk):
     store = WeightStore(small_disk, "run")
     publish(store, 1, SIZE // 2)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         publish(store, 2, SIZE)
     assert (store.latest(), store.verify(1).step) == (1, 1)
     assert store.versions() == [1]
@@ -50,7 +51,7 @@ def test_a_publication_that_does_not_fit_leaves_the_old_version_serving(small_di
 def test_once_there_is_room_the_publication_succeeds(small_disk):
     store = WeightStore(small_disk, "run")
     publish(store, 1, SIZE // 2)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         publish(store, 2, SIZE)
     publish(store, 2, SIZE // 4)
     assert (store.latest(), store.verify(2).step) == (2, 2)
@@ -60,7 +61,7 @@ def test_a_batch_that_does_not_fit_is_not_in_the_log_and_is_logged_later(small_d
     log = BatchLog(small_disk / "batches", "run")
     first = log.append(1, [make_group(index=0)], previous_sha256="")
     large = make_group(index=1, prompt=make_prompt("?" * SIZE))
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(StorageError, match="No space left"):
         log.append(2, [large], previous_sha256=first)
     assert log.steps() == [1]
     log.append(2, [make_group(index=1)], previous_sha256=first)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from rlsd.errors import WeightsError
+from rlsd.errors import StorageError, WeightsError
 from rlsd.weights import Probe, WeightStore
 
 PROBE = Probe(token_ids=(1, 2), logprobs=(-0.5,))
@@ -69,7 +69,7 @@ def test_a_failed_publication_leaves_the_one_before(store):
         (folder / "model.safetensors").write_bytes(b"half")
         raise OSError("disk full")
 
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(StorageError, match=r"v00000002: cannot be written \(disk full\)"):
         store.publish(2, step=2, probe=PROBE, save=fail)
     assert (store.latest(), store.versions()) == (1, [1])
     store.verify(1)
