@@ -42,8 +42,10 @@ def test_a_redis_that_comes_back_empty_three_times_loses_no_group(run, redis_por
     monkeypatch.setenv("RLSD_REDIS_URL", f"redis://127.0.0.1:{port}/0")
     wait_for(lambda: answers(port), timeout_s=10)
     process = run.start("run.steps=25")
-    for step in (3, 9, 15):
+    # A moment later the learner trains, later still groups are out.
+    for step, later_s in ((3, 0.0), (9, 0.12), (15, 0.2)):
         wait_for(lambda step=step: run.steps_logged() >= step)
+        time.sleep(later_s)
         server.send_signal(signal.SIGKILL)
         server.wait()
         time.sleep(0.5)
@@ -51,4 +53,3 @@ def test_a_redis_that_comes_back_empty_three_times_loses_no_group(run, redis_por
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     assert_account_is_whole(run.summary, steps=25)
-    assert "redis unreachable" in (run.folder / "logs" / "rollout.log").read_text()
