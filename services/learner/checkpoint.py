@@ -20,6 +20,7 @@ from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_di
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from rlsd import durable
 from rlsd.errors import ConfigError
 from rlsd.failpoints import failpoint
 from services.learner.policy import Policy
@@ -72,7 +73,8 @@ class Checkpoints:
             )
         _barrier(policy)
         if policy.rank == 0:
-            (aside / "meta.json").write_text(json.dumps(asdict(meta), indent=1))
+            content = json.dumps(asdict(meta), indent=1).encode()
+            durable.write_file(aside / "meta.json", content)
             failpoint("checkpoint-fill/rename")
             shutil.rmtree(self._path(meta.step), ignore_errors=True)
             aside.rename(self._path(meta.step))

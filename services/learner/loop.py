@@ -152,6 +152,7 @@ class Learner:
                     deadline.reset()
                     quiet.reset()
                 if quiet.passed:
+                    self._lease.check()
                     await self._readmit_lost()
                     quiet.reset()
             except StreamError as error:
@@ -244,7 +245,12 @@ class Learner:
     async def _step(self, groups: list[Group]) -> None:
         """Log, settle, train, publish and measure one batch."""
         step = self.step + 1
-        _refuse_hopeless(groups)
+        if (cause := _hopeless(groups)) is not None:
+            # Forgotten, not logged: they are made again once the cause is mended.
+            await self._settle(groups)
+            raise ServiceError(
+                f"no group of this step has a verdict ({cause}); mend it and continue with --resume"
+            )
         phases = {"wait": time.monotonic() - self._started_step}
         self._lease.check()
         failpoint("seal/log")
@@ -362,6 +368,7 @@ class Learner:
         metrics.observe_step(line, self.ledger)
 
     async def _finish(self, *, interrupted: bool) -> None:
+        self._lease.check()
         if self.step and self.step not in self._rank.paths.checkpoints.steps():
             await self._checkpoint()
         await self._lead(Command.STOP)
@@ -414,21 +421,15 @@ class Learner:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
 
 
-def _refuse_hopeless(groups: list[Group]) -> None:
-    """End the run when not one group of a step could be judged: it would train on nothing.
-
-    The step is not logged yet, so its groups are made again once the cause is mended.
-    """
+def _hopeless(groups: list[Group]) -> str | None:
+    """Why not one group of a step could be judged, so that it would train on nothing; else None."""
     failed = [g for g in groups if g.outcome is GroupOutcome.FAILED]
     unjudged = [g for g in groups if g.reason == RejectReason.NO_VERDICT.value]
     if len(failed) + len(unjudged) < len(groups):
-        return
+        return None
     causes = [g.reason for g in failed]
     causes += [t.verdict.reason for g in groups for t in g.trajectories if t.verdict is not None]
-    raise ServiceError(
-        f"no group of this step has a verdict ({causes[0] if causes else 'no trajectories'}); "
-        "mend it and continue with --resume"
-    )
+    return causes[0] if causes else "no trajectories"
 
 
 class _Deadline:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -26,8 +27,7 @@ class RunLog:
 
     def evaluations(self) -> list[dict[str, Any]]:
         """All evaluations so far."""
-        path = self._folder / "evaluations.jsonl"
-        return [json.loads(x) for x in path.read_text().splitlines()] if path.exists() else []
+        return self._lines("evaluations.jsonl")
 
     def summary(self, summary: dict[str, Any]) -> None:
         """Replace the summary."""
@@ -36,11 +36,19 @@ class RunLog:
 
     def rewind(self, step: int) -> None:
         """Drop lines after `step`: a restart executes those steps again."""
-        for name, keep in (("metrics.jsonl", step), ("evaluations.jsonl", step)):
-            path = self._folder / name
-            if path.exists():
-                lines = [x for x in path.read_text().splitlines() if json.loads(x)["step"] <= keep]
-                durable.write_file(path, "".join(x + "\n" for x in lines).encode())
+        for name in ("metrics.jsonl", "evaluations.jsonl"):
+            if (self._folder / name).exists():
+                kept = [json.dumps(x) + "\n" for x in self._lines(name) if x["step"] <= step]
+                durable.write_file(self._folder / name, "".join(kept).encode())
+
+    def _lines(self, name: str) -> list[dict[str, Any]]:
+        """Whole lines; one that a crash or a full disk has torn is left out."""
+        path = self._folder / name
+        found = []
+        for line in path.read_text().splitlines() if path.exists() else []:
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return found
 
     def _add(self, name: str, line: dict[str, Any]) -> None:
         with (self._folder / name).open("a") as file:

@@ -143,10 +143,11 @@ async def test_groups_that_the_queues_forgot_are_admitted_again(tmp_path, monkey
 
 
 async def test_a_step_without_one_verdict_ends_the_run_and_is_not_logged(tmp_path):
-    loop, _, rank = learner(tmp_path, lambda _: (None, None))
+    loop, stages, rank = learner(tmp_path, lambda _: (None, None))
     with pytest.raises(ServiceError, match=r"no group of this step has a verdict \(slow\)"):
         await run(loop)
     assert rank.paths.batch_log.steps() == []
+    assert stages.out == {}, "a resumed learner would meet the same groups again"
 
 
 async def test_a_run_to_which_nothing_comes_back_ends_saying_where_it_waits(tmp_path):

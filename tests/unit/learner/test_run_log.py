@@ -1,0 +1,20 @@
+from services.learner.run_log import RunLog
+
+
+def test_a_restart_drops_what_it_will_execute_again(tmp_path):
+    log = RunLog(tmp_path)
+    for step in (1, 2, 3):
+        log.metrics({"step": step})
+        log.evaluation({"step": step})
+    log.rewind(2)
+    assert [e["step"] for e in log.evaluations()] == [1, 2]
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
+
+
+def test_a_torn_last_line_does_not_stop_a_restart(tmp_path):
+    log = RunLog(tmp_path)
+    log.evaluation({"step": 1})
+    with (tmp_path / "evaluations.jsonl").open("a") as file:
+        file.write('{"step": 2, "greedy')
+    log.rewind(9)
+    assert log.evaluations() == [{"step": 1}]
