@@ -163,8 +163,10 @@ class VerifierSection(Section):
     """Deadline of one check; then the verdict is a timeout, never a reward."""
     max_concurrency: int = Field(default=64, ge=1)
     """Checks that run at once."""
-    math_workers: int = Field(default=1, ge=1)
-    """Child processes for mathematics."""
+    kinds: tuple[str, ...] | None = None
+    """Kinds of checks that the service has; None is all of them."""
+    workers: int = Field(default=1, ge=1)
+    """Child processes for each kind that needs them."""
 
 
 class TeacherSection(Section):

@@ -143,6 +143,8 @@ class Verdict:
     reason: str = ""
     """Short words for people: what was compared, or what failed."""
     duration_s: float = 0.0
+    isolation: str = ""
+    """Tier and policy of the sandbox that the completion ran in; empty when it ran in none."""
 
     @property
     def is_scored(self) -> bool:

@@ -200,6 +200,7 @@ def verdict_to_proto(verdict: t.Verdict) -> pb.Verdict:
         reward=verdict.reward,
         reason=verdict.reason,
         duration_s=verdict.duration_s,
+        isolation=verdict.isolation,
     )
 
 
@@ -210,6 +211,7 @@ def verdict_from_proto(verdict: pb.Verdict) -> t.Verdict:
         reward=verdict.reward,
         reason=verdict.reason,
         duration_s=verdict.duration_s,
+        isolation=verdict.isolation,
     )
 
 

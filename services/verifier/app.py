@@ -56,7 +56,7 @@ class Item(HttpModel):
     """One completion to check."""
 
     kind: str
-    """Which check: choice, exact or math."""
+    """Which check."""
     params: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the kind."""
     completion: str
@@ -83,6 +83,8 @@ class HttpVerdict(HttpModel):
     """Short words for people."""
     duration_s: float
     """Seconds the check took."""
+    isolation: str
+    """Tier and policy of the sandbox; empty when the check needs none."""
 
 
 class VerifyAnswer(HttpModel):
@@ -182,6 +184,7 @@ def _http_verdict(verdict: Verdict) -> HttpVerdict:
         reward=verdict.reward if verdict.is_scored else None,
         reason=verdict.reason,
         duration_s=verdict.duration_s,
+        isolation=verdict.isolation,
     )
 
 

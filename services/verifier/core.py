@@ -9,32 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import math
 import time
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from rlsd.config import VerifierSection
 from rlsd.errors import VerifierError
 from rlsd.trajectory import Group, Trajectory, Verdict, VerdictOutcome, VerifierSpec
 from services.verifier import metrics
-from services.verifier.checks.check import Check, Params, read_params
-from services.verifier.checks.choice import ChoiceCheck, ChoiceParams
-from services.verifier.checks.exact import ExactCheck, ExactParams
-from services.verifier.checks.math import MathCheck, MathParams
-from services.verifier.checks.math_pool import MathPool
+from services.verifier.checks.check import Kind, Origin, Params, Setup, Task, read_params
+from services.verifier.kinds import OPENERS, wanted
 
 _LONGEST_REASON = 500
 """Characters; a reason may quote what a model or a user wrote."""
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """A check with the model of its parameters."""
-
-    check: Check[Any]
-    params: type[Params]
 
 
 class Verifier:
@@ -44,12 +34,14 @@ class Verifier:
         self._kinds = kinds
         self._free = asyncio.Semaphore(max_concurrency)
 
-    async def check(self, spec: VerifierSpec, completion: str, reference: str) -> Verdict:
+    async def check(
+        self, spec: VerifierSpec, completion: str, reference: str, *, origin: Origin | None = None
+    ) -> Verdict:
         """The verdict about one completion; whatever goes wrong is an ERROR or TIMEOUT verdict."""
         async with self._free:
             started = time.monotonic()
             try:
-                verdict = _sound(await self._decide(spec, completion, reference))
+                verdict = _sound(await self._decide(spec, completion, reference, origin))
             except VerifierError as error:
                 verdict = Verdict(outcome=VerdictOutcome.ERROR, reason=str(error))
             verdict = replace(
@@ -63,32 +55,48 @@ class Verifier:
         prompt = group.prompt
 
         async def verified(trajectory: Trajectory) -> Trajectory:
-            verdict = await self.check(prompt.verifier, trajectory.text, prompt.reference)
+            origin = Origin(
+                run_id=group.run_id,
+                group_id=group.group_id,
+                trajectory_id=f"{group.run_id}/{group.group_id}/{trajectory.member}",
+                policy_version=trajectory.max_policy_version,
+                messages=prompt.messages,
+            )
+            verdict = await self.check(
+                prompt.verifier, trajectory.text, prompt.reference, origin=origin
+            )
             return replace(trajectory, verdict=verdict)
 
         async with asyncio.TaskGroup() as tasks:
             pending = [tasks.create_task(verified(t)) for t in group.trajectories]
         return replace(group, trajectories=tuple(task.result() for task in pending))
 
-    async def _decide(self, spec: VerifierSpec, completion: str, reference: str) -> Verdict:
-        kind = self._kinds.get(spec.kind)
-        if kind is None:
-            known = ", ".join(sorted(self._kinds))
-            raise VerifierError(f"unknown verifier kind {spec.kind[:40]!r}; known: {known}")
-        params = read_params(spec.kind, kind.params, spec.params)
-        return await kind.check(completion, reference, params)
+    async def _decide(
+        self, spec: VerifierSpec, completion: str, reference: str, origin: Origin | None
+    ) -> Verdict:
+        kind, params = find(self._kinds, spec.kind, spec.params)
+        task = Task(reference=reference, params=params, origin=origin or Origin())
+        return await kind.check(task, completion)
 
 
 @contextlib.asynccontextmanager
 async def open_verifier(section: VerifierSection) -> AsyncIterator[Verifier]:
-    """A verifier of all kinds; raises VerifierError when the maths children do not start."""
-    async with MathPool(num_children=section.math_workers, timeout_s=section.timeout_s) as pool:
-        kinds = {
-            "choice": Kind(ChoiceCheck(), ChoiceParams),
-            "exact": Kind(ExactCheck(), ExactParams),
-            "math": Kind(MathCheck(pool), MathParams),
-        }
+    """A verifier of the wanted kinds; raises VerifierError when what one needs does not start."""
+    kinds: dict[str, Kind] = {}
+    setup = Setup(section=section, find=functools.partial(find, kinds))
+    async with contextlib.AsyncExitStack() as stack:
+        for name in wanted(section):
+            kinds[name] = await stack.enter_async_context(OPENERS[name](setup))
         yield Verifier(kinds, max_concurrency=section.max_concurrency)
+
+
+def find(kinds: Mapping[str, Kind], name: str, params: Mapping[str, Any]) -> tuple[Kind, Params]:
+    """A kind and its checked parameters; raises VerifierError."""
+    kind = kinds.get(name)
+    if kind is None:
+        known = ", ".join(sorted(kinds))
+        raise VerifierError(f"unknown verifier kind {name[:40]!r}; known: {known}")
+    return kind, read_params(name, kind.params, params)
 
 
 def _sound(verdict: Verdict) -> Verdict:

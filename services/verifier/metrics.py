@@ -11,7 +11,7 @@ UNKNOWN = "unknown"
 VERDICTS = Counter("rlsd_verifier_verdicts", "Verdicts by what they say.", ["kind", "outcome"])
 DURATION = Histogram(
     "rlsd_verifier_check_duration_seconds",
-    "One check, the wait for a maths child included.",
+    "One check, the wait for a child process included.",
     ["kind"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
 )

@@ -66,11 +66,13 @@ class Killer:
         *,
         seed: int,
         on_strike: Callable[[Strike], None] = lambda _: None,
+        may_strike: Callable[[], bool] = lambda: True,
     ) -> None:
         self._supervisor = supervisor
         self._pace = pace
         self._random = random.Random(seed)
         self._on_strike = on_strike
+        self._may_strike = may_strike
         self._bag: list[str] = []
         self.strikes: list[Strike] = []
 
@@ -83,6 +85,8 @@ class Killer:
         """Strike until `kills` SIGKILLs have hit and `until` holds."""
         async with asyncio.TaskGroup() as thaws:
             while self.kills.total() < kills or not until():
+                while not self._may_strike():  # noqa: ASYNC110  other processes give no event
+                    await asyncio.sleep(0.2)
                 await asyncio.sleep(self._pause_s())  # the fault's time is what is drawn
                 fault, name = self._fault(), self._victim()
                 number = {Fault.STOP: signal.SIGSTOP, Fault.TERM: signal.SIGTERM}.get(

@@ -45,6 +45,11 @@ class Recoveries:
             killed = self._supervisor.pid(strike.name)
             self._watches.add(self._tasks.create_task(self._watch(strike, killed)))
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether every process that was killed is of use again."""
+        return all(watch.done() for watch in self._watches)
+
     def end(self) -> None:
         """Give up those that have no work to recover for."""
         for watch in self._watches:

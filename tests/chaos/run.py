@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +70,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--interval", type=float, default=5.0, help="mean seconds between faults")
     parser.add_argument("--max-staleness", type=int, default=0)
+    parser.add_argument(
+        "--apart",
+        action="store_true",
+        help="one process a service, SIGKILLs alone, each after the last was made up for",
+    )
     parser.add_argument("--method", default="rlsd")
     parser.add_argument("--folder", type=Path, help="where the run stays for inspection")
     parser.add_argument("--out", type=Path, help="write the result there too")
@@ -79,7 +84,9 @@ def _parser() -> argparse.ArgumentParser:
 async def chaos(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """The faults, the audit, the replay, the control."""
     config, path = _prepare(arguments, folder)
-    parts = system(config, path, instances={"rollout": 2, "verifier": 1, "teacher": 2})
+    several = 1 if arguments.apart else 2
+    instances = {"rollout": several, "verifier": 1, "teacher": several}
+    parts = system(config, path, instances=instances)
     found = await _under_fire(config, parts, arguments)
     config = load(path, [f"run.steps={found['steps']}"])
     account = audit(config)
@@ -133,12 +140,21 @@ async def _under_fire(
             at = f"{time.monotonic() - started:7.1f} s  step {num_logged(config):3}"
             _say(f"{at}  {strike.fault:4} {strike.name}")
 
+        def is_made_up_for(killer: Killer) -> bool:
+            logged = [p.stat().st_mtime for p in (config.run_dir / "batches").glob("[0-9]*.batch")]
+            steps = sum(at > killer.strikes[-1].at for at in logged) if killer.strikes else 2
+            return steps >= 2 and recoveries.is_complete
+
         await until(lambda: num_logged(config) >= 1, timeout_s=_FIRST_STEP_S)
+        pace = Pace(interval_s=arguments.interval)
+        if arguments.apart:
+            pace = replace(pace, together=0.0, gentle=0.0)
         killer = Killer(
             supervisor,
-            Pace(interval_s=arguments.interval),
+            pace,
             seed=arguments.seed,
             on_strike=on_strike,
+            may_strike=lambda: not arguments.apart or is_made_up_for(killer),
         )
         before = num_logged(config)
         due = -(-arguments.trajectories // (arguments.groups * arguments.group_size))

@@ -306,11 +306,14 @@ class Verdict(_message.Message):
     REWARD_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     DURATION_S_FIELD_NUMBER: _builtins.int
+    ISOLATION_FIELD_NUMBER: _builtins.int
     outcome: Global___VerdictOutcome.ValueType
     reward: _builtins.float
     """only when SCORED"""
     reason: _builtins.str
     duration_s: _builtins.float
+    isolation: _builtins.str
+    """sandbox tier and policy; empty without one"""
     def __init__(
         self,
         *,
@@ -318,10 +321,11 @@ class Verdict(_message.Message):
         reward: _builtins.float = ...,
         reason: _builtins.str = ...,
         duration_s: _builtins.float = ...,
+        isolation: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "outcome", b"outcome", "reason", b"reason", "reward", b"reward"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["duration_s", b"duration_s", "isolation", b"isolation", "outcome", b"outcome", "reason", b"reason", "reward", b"reward"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

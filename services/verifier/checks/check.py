@@ -1,4 +1,4 @@
-"""What every check is: a completion and a reference in, a verdict out.
+"""What every check is: a task and a completion in, a verdict out.
 
 The one rule: what the policy wrote can only cost it the reward. Whatever else goes wrong is a
 `VerifierError`, which the service turns into an ERROR verdict.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from rlsd.config import VerifierSection
 from rlsd.errors import VerifierError
-from rlsd.trajectory import Verdict, VerdictOutcome
+from rlsd.trajectory import Message, Verdict, VerdictOutcome
 
 _WHITESPACE = re.compile(r"\s+")
 
@@ -26,7 +29,6 @@ class Params(BaseModel):
 
 
 P = TypeVar("P", bound=Params)
-P_contra = TypeVar("P_contra", bound=Params, contravariant=True)
 
 
 class InvalidTask(VerifierError):
@@ -36,16 +38,59 @@ class InvalidTask(VerifierError):
         super().__init__(f"invalid task: {what}")
 
 
-class Check(Protocol[P_contra]):
-    """Decides about one completion of one kind of task."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a completion comes from; only a verifier outside this service is told."""
 
-    async def __call__(self, completion: str, reference: str, params: P_contra) -> Verdict:
+    run_id: str = ""
+    group_id: str = ""
+    trajectory_id: str = ""
+    """The same on every attempt, so that a check that is repeated can be recognised."""
+    policy_version: int = 0
+    messages: tuple[Message, ...] = ()
+    """The prompt as the policy read it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task(Generic[P]):
+    """What a completion is judged by."""
+
+    reference: str
+    params: P
+    origin: Origin = Origin()
+
+
+class Check(Protocol[P]):
+    """Decides about completions of one kind of task."""
+
+    async def __call__(self, task: Task[P], completion: str) -> Verdict:
         """The verdict; a check with a deadline answers TIMEOUT itself.
 
         Raises:
             VerifierError: no verdict could be had.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A check with the model of its parameters."""
+
+    check: Check[Any]
+    params: type[Params]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What a kind may use while it is open."""
+
+    section: VerifierSection
+    find: Callable[[str, Mapping[str, Any]], tuple[Kind, Params]]
+    """A kind by its name, with parameters checked; raises VerifierError. For kinds of kinds."""
+
+
+Opener = Callable[[Setup], AbstractAsyncContextManager[Kind]]
+"""Starts what a kind needs and yields it; raises VerifierError when that does not start."""
 
 
 def scored(reward: float, reason: str) -> Verdict:

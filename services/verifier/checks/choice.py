@@ -14,7 +14,7 @@ from string import ascii_uppercase
 from pydantic import Field
 
 from rlsd.trajectory import Verdict
-from services.verifier.checks.check import InvalidTask, Params, normalized, scored
+from services.verifier.checks.check import InvalidTask, Params, Task, normalized, scored
 from services.verifier.checks.final_answer import joined_boxes, last_box
 
 _WINDOW = 20_000
@@ -33,8 +33,9 @@ class ChoiceParams(Params):
 class ChoiceCheck:
     """Compares the chosen option with the reference, without regard to case."""
 
-    async def __call__(self, completion: str, reference: str, params: ChoiceParams) -> Verdict:
+    async def __call__(self, task: Task[ChoiceParams], completion: str) -> Verdict:
         """1 for the right option; 0 for another, for none and for two at once."""
+        reference, params = task.reference, task.params
         options = {_label(choice): choice for choice in params.choices or ascii_uppercase}
         expected = _label(reference)
         if "" in options:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field, model_validator
 
 from rlsd.trajectory import Verdict
-from services.verifier.checks.check import InvalidTask, Params, normalized, scored
+from services.verifier.checks.check import InvalidTask, Params, Task, normalized, scored
 
 
 class ExactParams(Params):
@@ -28,9 +28,10 @@ class ExactParams(Params):
 class ExactCheck:
     """Text equality after NFKC and white-space normalisation."""
 
-    async def __call__(self, completion: str, reference: str, params: ExactParams) -> Verdict:
+    async def __call__(self, task: Task[ExactParams], completion: str) -> Verdict:
         """1 when equal, else 0; a missing marker is 0."""
-        expected = _comparable(reference, params)
+        params = task.params
+        expected = _comparable(task.reference, params)
         if not expected:
             raise InvalidTask("the reference is empty; give the expected text")
         answer = _answer(completion, params)

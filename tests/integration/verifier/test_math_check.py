@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rlsd.trajectory import VerdictOutcome, VerifierSpec
-from services.verifier.checks.math_pool import MathPool
+from services.verifier.children.pool import ChildPool
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
@@ -133,7 +133,7 @@ async def test_a_child_killed_in_the_middle_is_an_error_and_the_next_check_works
         check = tasks.create_task(verifier.check(MATH, BOMB, "1"))
         tasks.create_task(kill_when_busy())
     assert check.result().outcome is VerdictOutcome.ERROR
-    assert check.result().reason == "maths child died (signal 9)"
+    assert check.result().reason == "math child died (signal 9)"
     assert (await verifier.check(MATH, r"\boxed{2x}", "x+x")).reward == 1.0
 
 
@@ -157,12 +157,16 @@ async def test_a_cancelled_check_leaves_no_reply_for_the_next_one(verifier, chil
 
 async def test_two_children_answer_at_once_and_leave_with_the_service(verifier, child_pids):
     (shared,) = child_pids()
-    async with MathPool(num_children=2, timeout_s=1.0) as pool:
+    module = "services.verifier.checks.math.algebra"
+    async with ChildPool(module, num_children=2, timeout_s=1.0) as pool:
         assert len(child_pids()) == 3
         replies = await asyncio.gather(
-            *(pool.compare("x+x", f"{n}x", is_located=True) for n in range(6))
+            *(
+                pool.ask({"reference": "x+x", "answer": f"{n}x", "is_located": True})
+                for n in range(6)
+            )
         )
-    assert [r.comparison == "equal" for r in replies] == [n == 2 for n in range(6)]
+    assert [r["comparison"] == "equal" for r in replies] == [n == 2 for n in range(6)]
     assert child_pids() == [shared]
 
 

@@ -33,7 +33,7 @@ async def test_a_batch_comes_back_in_order_with_three_valued_verdicts(client):
         ("error", None),
         ("error", None),
     ]
-    assert all(set(v) == {"outcome", "reward", "reason", "duration_s"} for v in verdicts)
+    assert all(set(v) == {"outcome", "reward", "reason", "duration_s", "isolation"} for v in verdicts)
     assert "unknown verifier kind 'sorcery'" in verdicts[3]["reason"]
     assert "choices: input should be a valid list" in verdicts[4]["reason"]
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.verifier.checks.check import InvalidTask, read_params
+from services.verifier.checks.check import InvalidTask, Task, read_params
 from services.verifier.checks.choice import ChoiceCheck, ChoiceParams
 
 check = ChoiceCheck()
@@ -29,7 +29,7 @@ check = ChoiceCheck()
     ],
 )
 async def test_the_final_choice_is_found(completion):
-    verdict = await check(completion, "B", ChoiceParams())
+    verdict = await check(Task(reference="B", params=ChoiceParams()), completion)
     assert (verdict.reward, verdict.reason) == (1.0, "chose b")
 
 
@@ -47,13 +47,13 @@ async def test_the_final_choice_is_found(completion):
     ],
 )
 async def test_two_final_choices_are_ambiguous(completion):
-    verdict = await check(completion, "B", ChoiceParams())
+    verdict = await check(Task(reference="B", params=ChoiceParams()), completion)
     assert (verdict.reward, verdict.reason) == (0.0, "ambiguous: a and b")
 
 
 @pytest.mark.parametrize("completion", ["", "I think a cat", "no idea", r"\boxed{7}", r"\boxed{B"])
 async def test_no_choice_is_zero(completion):
-    verdict = await check(completion, "A", ChoiceParams())
+    verdict = await check(Task(reference="A", params=ChoiceParams()), completion)
     assert (verdict.reward, verdict.reason) in [(0.0, "no option chosen"), (0.0, "chose b")]
 
 
@@ -68,7 +68,7 @@ async def test_no_choice_is_zero(completion):
 )
 async def test_options_may_be_texts_that_contain_one_another(completion, reward):
     params = ChoiceParams(choices=["given", "not given", "not"])
-    assert (await check(completion, "not given", params)).reward == reward
+    assert (await check(Task(reference="not given", params=params), completion)).reward == reward
 
 
 @pytest.mark.parametrize(
@@ -84,10 +84,12 @@ async def test_options_may_be_texts_that_contain_one_another(completion, reward)
 )
 async def test_a_wrong_task_is_no_reward(reference, params, message):
     with pytest.raises(InvalidTask, match=message):
-        await check("A", reference, read_params("choice", ChoiceParams, params))
+        await check(
+            Task(reference=reference, params=read_params("choice", ChoiceParams, params)), "A"
+        )
 
 
 @given(st.text(st.sampled_from("AaBbIiı()\\{}., \nſ") | st.characters(), max_size=60))
 async def test_any_text_gets_a_reward_of_zero_or_one(completion):
-    verdict = await check(completion, "I", ChoiceParams())
+    verdict = await check(Task(reference="I", params=ChoiceParams()), completion)
     assert verdict.reward in (0.0, 1.0)

@@ -1,6 +1,6 @@
 import pytest
 
-from services.verifier.checks.check import InvalidTask, read_params
+from services.verifier.checks.check import InvalidTask, Task, read_params
 from services.verifier.checks.exact import ExactCheck, ExactParams
 
 check = ExactCheck()
@@ -23,19 +23,19 @@ check = ExactCheck()
     ],
 )
 async def test_the_answer_is_compared_whole(completion, reference, params, reward):
-    verdict = await check(completion, reference, ExactParams(**params))
+    verdict = await check(Task(reference=reference, params=ExactParams(**params)), completion)
     assert verdict.is_scored
     assert verdict.reward == reward
 
 
 async def test_a_missing_marker_is_zero_and_says_so():
-    verdict = await check("9", "9", ExactParams(after="#"))
+    verdict = await check(Task(reference="9", params=ExactParams(after="#")), "9")
     assert (verdict.reward, verdict.reason) == (0.0, "no marker")
 
 
 async def test_an_empty_reference_is_an_invalid_task():
     with pytest.raises(InvalidTask, match="the reference is empty"):
-        await check("", " ", ExactParams())
+        await check(Task(reference=" ", params=ExactParams()), "")
 
 
 @pytest.mark.parametrize(

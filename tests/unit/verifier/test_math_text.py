@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.verifier.checks import math_text
-from services.verifier.checks.math_screen import Refused, screen
+from services.verifier.checks.math import text as math_text
+from services.verifier.checks.math.screen import Refused, screen
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from prometheus_client import REGISTRY
 
 from rlsd.errors import VerifierError
 from rlsd.trajectory import Verdict, VerdictOutcome, VerifierSpec
-from services.verifier.checks.check import Params
-from services.verifier.core import Kind, Verifier
+from services.verifier.checks.check import Kind, Params
+from services.verifier.core import Verifier
 
 
 class NoParams(Params):
@@ -21,7 +21,7 @@ def _verifier(check, max_concurrency=4):
 
 
 def _answering(verdict):
-    async def check(completion, reference, params):
+    async def check(task, completion):
         return verdict
 
     return check
@@ -59,7 +59,7 @@ async def test_a_wrong_parameter_is_an_error():
 
 
 async def test_a_check_that_cannot_decide_is_an_error_in_one_line():
-    async def check(completion, reference, params):
+    async def check(task, completion):
         raise VerifierError("first \ud800\nsecond" + "x" * 9999)
 
     verdict = await _verifier(check).check(VerifierSpec(kind="fixed"), "", "")
@@ -71,7 +71,7 @@ async def test_a_check_that_cannot_decide_is_an_error_in_one_line():
 async def test_no_more_checks_run_at_once_than_allowed():
     running = most = 0
 
-    async def check(completion, reference, params):
+    async def check(task, completion):
         nonlocal running, most
         running += 1
         most = max(most, running)

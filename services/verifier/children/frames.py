@@ -1,24 +1,13 @@
-"""What passes between the service and a maths child: JSON behind its length, never pickle."""
+"""What passes between the service and a child: JSON behind its length, never pickle."""
 
 from __future__ import annotations
 
 import json
 import struct
-from enum import StrEnum
 from typing import Any
 
 HEADER = struct.Struct(">I")
-FRAME_LIMIT_BYTES = 4 * 1024 * 1024
-
-
-class Comparison(StrEnum):
-    """What a child says about a reference and an answer."""
-
-    EQUAL = "equal"
-    DIFFERENT = "different"
-    UNREADABLE_ANSWER = "unreadable answer"
-    UNREADABLE_REFERENCE = "unreadable reference"
-    FAILED = "failed"
+FRAME_LIMIT_BYTES = 16 * 1024 * 1024
 
 
 def pack(message: dict[str, Any]) -> bytes:

@@ -1,8 +1,8 @@
-"""The children that do algebra: a fixed number of them, killed at the deadline and replaced.
+"""Child processes that answer questions: a fixed number, killed at the deadline and replaced.
 
 | waits for | unblocked by |
 |---|---|
-| an idle child | the end of another comparison, at most its deadline later |
+| an idle child | the end of another question, at most its deadline later |
 | a reply | the child, its death, or the deadline |
 """
 
@@ -11,35 +11,26 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from dataclasses import dataclass
 from json import loads
 from types import TracebackType
 from typing import Any, Self
 
 from rlsd.errors import VerifierError, boundary
-from services.verifier.checks.math_frames import HEADER, Comparison, body_length, pack
+from services.verifier.children.frames import HEADER, body_length, pack
 
 _START_TIMEOUT_S = 60.0
-_CHILD = "services.verifier.checks.math_child"
+_CHILD = "services.verifier.children.child"
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """Everything else stays here: the child reads what a model wrote, and needs no secrets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
-    """What a child found; `detail` says more when it failed."""
+class ChildPool:
+    """Asks a module's `answer` in child processes, each one question at a time."""
 
-    comparison: Comparison
-    detail: str = ""
-
-
-class MathPool:
-    """Compares mathematical expressions in child processes, each one question at a time."""
-
-    def __init__(self, *, num_children: int, timeout_s: float) -> None:
-        """Prepare `num_children`; a comparison may take `timeout_s`, waiting not counted."""
-        self._children = [MathChild() for _ in range(num_children)]
-        self._idle: asyncio.Queue[MathChild] = asyncio.Queue()
+    def __init__(self, module: str, *, num_children: int, timeout_s: float) -> None:
+        """Prepare `num_children`; an answer may take `timeout_s`, waiting not counted."""
+        self._children = [Child(module) for _ in range(num_children)]
+        self._idle: asyncio.Queue[Child] = asyncio.Queue()
         self._timeout_s = timeout_s
 
     async def __aenter__(self) -> Self:
@@ -64,21 +55,22 @@ class MathPool:
         """Kill the children."""
         await self._close()
 
-    async def compare(self, reference: str, answer: str, *, is_located: bool) -> Reply:
-        """Whether the two are the same mathematics.
+    async def ask(
+        self, question: dict[str, Any], *, timeout_s: float | None = None
+    ) -> dict[str, Any]:
+        """The module's answer.
 
         Args:
-            is_located: `answer` is an expression; otherwise prose with one in it.
+            timeout_s: instead of the pool's own, for this question.
 
         Raises:
             TimeoutError: the deadline passed; the child has been replaced.
             VerifierError: the child died, or none could be started.
         """
-        question = {"reference": reference, "answer": answer, "is_located": is_located}
         child = await self._idle.get()
         try:
             await child.become_ready()
-            return await child.ask(question, timeout_s=self._timeout_s)
+            return await child.ask(question, timeout_s=timeout_s or self._timeout_s)
         except (TimeoutError, VerifierError):
             await child.spawn()  # it warms up while nobody waits for it
             raise
@@ -90,10 +82,11 @@ class MathPool:
             await child.aclose()
 
 
-class MathChild:
+class Child:
     """One child process, started anew whenever it was killed or has died."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str) -> None:
+        self._module = module
         self._process: asyncio.subprocess.Process | None = None
         self._is_ready = False
         self._is_killed = False
@@ -102,9 +95,9 @@ class MathChild:
         """Start a fresh process without waiting until it is warm."""
         await self.aclose()
         environment = {k: os.environ[k] for k in _KEPT_ENVIRONMENT if k in os.environ}
-        with boundary(VerifierError, "maths child cannot be started", OSError):
+        with boundary(VerifierError, f"{self._name} cannot be started", OSError):
             self._process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", _CHILD),
+                *(sys.executable, "-m", _CHILD, self._module),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 env=environment,
@@ -125,11 +118,11 @@ class MathChild:
                 await self._receive()
         except (VerifierError, TimeoutError) as cause:
             raise VerifierError(
-                f"maths child does not start ({cause}); is rlsd[verifier] installed?"
+                f"{self._name} does not start ({cause}); is rlsd[verifier] installed?"
             ) from cause
         self._is_ready = True
 
-    async def ask(self, question: dict[str, Any], *, timeout_s: float) -> Reply:
+    async def ask(self, question: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
         """The reply; without one, whatever the reason, the process is killed."""
         has_answered = False
         try:
@@ -150,7 +143,7 @@ class MathChild:
         self._is_ready = False
         self._is_killed = False
 
-    async def _exchange(self, question: dict[str, Any]) -> Reply:
+    async def _exchange(self, question: dict[str, Any]) -> dict[str, Any]:
         process = self._running
         assert process.stdin is not None
         try:
@@ -158,10 +151,8 @@ class MathChild:
             await process.stdin.drain()
         except ConnectionError as cause:
             raise VerifierError(await self._epitaph()) from cause
-        reply = await self._receive()
-        return Reply(
-            comparison=Comparison(reply["comparison"]), detail=str(reply.get("detail", ""))
-        )
+        reply: dict[str, Any] = await self._receive()
+        return reply
 
     async def _receive(self) -> Any:
         process = self._running
@@ -172,11 +163,16 @@ class MathChild:
         except (asyncio.IncompleteReadError, ConnectionError) as cause:
             raise VerifierError(await self._epitaph()) from cause
         except ValueError as cause:
-            raise VerifierError(f"maths child broke its protocol: {cause}") from cause
+            raise VerifierError(f"{self._name} broke its protocol: {cause}") from cause
 
     async def _epitaph(self) -> str:
         code = await self._running.wait()
-        return f"maths child died ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+        return f"{self._name} died ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+
+    @property
+    def _name(self) -> str:
+        """For people: the package of the module is the kind."""
+        return f"{self._module.split('.')[-2]} child"
 
     @property
     def _running(self) -> asyncio.subprocess.Process:

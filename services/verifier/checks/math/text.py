@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 
 from services.verifier.checks.final_answer import joined_boxes, last_box
-from services.verifier.checks.math_screen import Refused
+from services.verifier.checks.math.screen import Refused
 
 ANSWER_LIMIT = 20_000
 """Characters from the last box to the end of a completion."""

@@ -5,13 +5,29 @@ Numbers and words are compared here, exactly; only what needs algebra goes to a 
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+
 from rlsd.errors import VerifierError
 from rlsd.trajectory import Verdict, VerdictOutcome
-from services.verifier.checks import math_text as text
-from services.verifier.checks.check import InvalidTask, Params, scored
-from services.verifier.checks.math_frames import Comparison
-from services.verifier.checks.math_pool import MathPool
-from services.verifier.checks.math_screen import Refused, screen
+from services.verifier.checks.check import InvalidTask, Kind, Params, Setup, Task, scored
+from services.verifier.checks.math import text
+from services.verifier.checks.math.algebra import Comparison
+from services.verifier.checks.math.screen import Refused, screen
+from services.verifier.children.pool import ChildPool
+
+_ALGEBRA = "services.verifier.checks.math.algebra"
+"""What the children of the pool run."""
+
+
+@contextlib.asynccontextmanager
+async def open_math(setup: Setup) -> AsyncIterator[Kind]:
+    """The kind, with its children warm."""
+    section = setup.section
+    async with ChildPool(
+        _ALGEBRA, num_children=section.workers, timeout_s=section.timeout_s
+    ) as pool:
+        yield Kind(MathCheck(pool), MathParams)
 
 
 class MathParams(Params):
@@ -21,12 +37,12 @@ class MathParams(Params):
 class MathCheck:
     """Mathematical equality by math-verify, behind exact comparisons and refusals."""
 
-    def __init__(self, pool: MathPool) -> None:
+    def __init__(self, pool: ChildPool) -> None:
         self._pool = pool
 
-    async def __call__(self, completion: str, reference: str, params: MathParams) -> Verdict:
+    async def __call__(self, task: Task[MathParams], completion: str) -> Verdict:
         """1 for an equal answer; 0 for another, an unreadable one or a refused one."""
-        expected = _readable(reference)
+        expected = _readable(task.reference)
         try:
             found = text.final_answer(completion)
             answer = text.plain(found.text)
@@ -42,10 +58,12 @@ class MathCheck:
 
     async def _algebra(self, expected: str, answer: str, *, is_located: bool) -> Verdict:
         try:
-            reply = await self._pool.compare(expected, answer, is_located=is_located)
+            reply = await self._pool.ask(
+                {"reference": expected, "answer": answer, "is_located": is_located}
+            )
         except TimeoutError:
             return Verdict(outcome=VerdictOutcome.TIMEOUT, reason="algebra took too long")
-        match reply.comparison:
+        match reply["comparison"]:
             case Comparison.EQUAL:
                 return scored(1.0, "equal")
             case Comparison.DIFFERENT:
@@ -54,8 +72,8 @@ class MathCheck:
                 return scored(0.0, "no answer that can be read as mathematics")
             case Comparison.UNREADABLE_REFERENCE:
                 raise InvalidTask(f"the reference {expected[:80]!r} cannot be read as mathematics")
-            case Comparison.FAILED:
-                raise VerifierError(f"sympy cannot compare the two: {reply.detail}")
+            case _:
+                raise VerifierError(f"sympy cannot compare the two: {reply['detail']}")
 
 
 def _readable(reference: str) -> str:

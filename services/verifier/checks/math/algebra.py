@@ -1,26 +1,10 @@
-"""`python -m services.verifier.checks.math_child`: algebra in a process that may be killed.
-
-Sympy can compute for hours on ten characters and no signal or thread stops it, so it runs here,
-one question at a time, and the service kills the process at the deadline. Standard output is the
-channel; nothing else can write to it.
-"""
+"""Whether two expressions are the same mathematics, by math-verify; runs in a child process."""
 
 from __future__ import annotations
 
-import ctypes
-import logging
-import os
-import resource
-import signal
-import sys
-import warnings
-from json import loads
-from typing import Any, BinaryIO
+from enum import StrEnum
+from typing import Any
 
-from services.verifier.checks.math_frames import HEADER, Comparison, body_length, pack
-
-ADDRESS_SPACE_BYTES = 2 * 1024**3
-_PR_SET_PDEATHSIG = 1
 _TOLERANCE = 1e-6
 _FAILURES = (
     ArithmeticError,
@@ -47,38 +31,26 @@ _WARM_UP = (
 )
 
 
-def main() -> None:
-    """Answer questions from standard input until it ends."""
-    _confine()
-    channel = _take_standard_output()
-    for reference, answer in _WARM_UP:
-        _compare(reference, answer, is_located=True)
-    channel.write(pack({"ready": True}))
-    while header := sys.stdin.buffer.read(HEADER.size):
-        question = loads(sys.stdin.buffer.read(body_length(header)))
-        channel.write(pack(_reply(**question)))
+class Comparison(StrEnum):
+    """What there is to say about a reference and an answer."""
+
+    EQUAL = "equal"
+    DIFFERENT = "different"
+    UNREADABLE_ANSWER = "unreadable answer"
+    UNREADABLE_REFERENCE = "unreadable reference"
+    FAILED = "failed"
 
 
-def _confine() -> None:
-    """No more than 2 GiB, no core files, and no life after the service's."""
-    resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # the service decides when a check ends
-    logging.disable(logging.CRITICAL)
-    warnings.simplefilter("ignore")
+def warm_up() -> None:
+    """What sympy and the parser compute on first use."""
+    for reference, answer_ in _WARM_UP:
+        _compare(reference, answer_, is_located=True)
 
 
-def _take_standard_output() -> BinaryIO:
-    channel = os.fdopen(os.dup(1), "wb", buffering=0)
-    os.dup2(2, 1)
-    return channel
-
-
-def _reply(*, reference: str, answer: str, is_located: bool) -> dict[str, Any]:
+def answer(question: dict[str, Any]) -> dict[str, Any]:
+    """The comparison of `reference` and `answer`, with the error's name when it failed."""
     try:
-        return {"comparison": _compare(reference, answer, is_located=is_located)}
+        return {"comparison": _compare(**question)}
     except _FAILURES as error:
         return {"comparison": Comparison.FAILED, "detail": type(error).__name__}
 
@@ -125,7 +97,3 @@ def _are_far_apart(reference: Any, answer: Any) -> bool:
         return False
     size = max(abs(a), abs(b))
     return abs(a - b) > _TOLERANCE * (1 + 1e-9) * min(size, 1.0)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""`math`: the final answer is mathematically equal to the reference."""
