@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -26,6 +26,9 @@ class Section(BaseModel):
     """A table of the file: frozen, and a key it does not know is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+S = TypeVar("S", bound=Section)
 
 
 class RunSection(Section):
@@ -185,6 +188,8 @@ class TeacherSection(Section):
     """Control: `other` gives each prompt the privileged context of the next one."""
     max_prefix_tokens: int = Field(default=16384, ge=1)
     """Longer teacher prompts are not scored: the group keeps weight 1 and is counted."""
+    max_groups: int = Field(default=32, ge=1)
+    """Groups scored together. With 1 no score depends on what else arrived, to the last bit."""
 
     @model_validator(mode="after")
     def _template_has_both_fields(self) -> TeacherSection:
@@ -303,6 +308,27 @@ def load(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
         raise ConfigError(
             f"config {path}: " + "; ".join(_explain(e) for e in cause.errors())
         ) from cause
+
+
+def load_alone(section: str, model: type[S], overrides: Sequence[str]) -> S:
+    """One section of a service that runs without a file: its defaults with overrides applied.
+
+    Raises:
+        ConfigError: a key of another section, an unknown key, a wrong value.
+    """
+    values: dict[str, Any] = {}
+    for override in overrides:
+        _apply(values, override)
+    if other := sorted(set(values) - {section}):
+        raise ConfigError(
+            f"--set {other[0]}: without --config only {section}.KEY=VALUE can be set; "
+            f"give --config, or remove it"
+        )
+    try:
+        return model.model_validate(values.get(section, {}))
+    except ValidationError as cause:
+        errors = [{**e, "loc": (section, *e["loc"])} for e in cause.errors()]
+        raise ConfigError("--set " + "; ".join(_explain(e) for e in errors)) from cause
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

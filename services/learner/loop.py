@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from rlsd.errors import ServiceError, StreamError
+from rlsd.errors import ServiceError, StreamError, WeightsError
 from rlsd.failpoints import failpoint
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
@@ -85,8 +85,7 @@ class Learner:
 
     async def train(self, stopping: asyncio.Event) -> None:
         """Go to the last step, or until `stopping`; both end with a checkpoint and a summary."""
-        if self._evaluator and self.step == 0 and not self._run_log.evaluations():
-            await self._evaluate()
+        await self._evaluate_if_due()  # also what a crash has cut short
         while self.step < self._config.run.steps and not stopping.is_set():
             self._started_step = time.monotonic()
             groups = await self._gather(stopping)
@@ -131,8 +130,17 @@ class Learner:
             self.progress.step = step
             if step > (self._rank.paths.weights.latest() or 0):
                 await self._lead(Command.PUBLISH, step)
-        if self.step and self._rank.paths.weights.latest() != self.step:
+        if self.step and not self._is_published():
             await self._lead(Command.PUBLISH, self.step)
+
+    def _is_published(self) -> bool:
+        """Whether the version of this step is there and whole; a damaged one is written again."""
+        weights = self._rank.paths.weights
+        try:
+            return weights.latest() == self.step == weights.verify(self.step).version
+        except WeightsError as damage:
+            log.warning("published again", extra={"step": self.step, "reason": str(damage)})
+            return False
 
     # --- one step ------------------------------------------------------------------------------
 
@@ -281,9 +289,7 @@ class Learner:
             await self._checkpoint()
         failpoint("checkpoint/retain")
         self._retain()
-        every = self._config.evaluation.every
-        if self._evaluator and (step % every == 0 or step == self._config.run.steps):
-            await self._evaluate()
+        await self._evaluate_if_due()
 
     async def _settle(self, groups: list[Group]) -> None:
         """Return credits.
@@ -318,12 +324,20 @@ class Learner:
         keep |= {teacher_version_at(s, sync_every=sync) for s in steps}
         self._rank.paths.weights.retain(keep)
 
-    async def _evaluate(self) -> None:
-        assert self._evaluator is not None
+    async def _evaluate_if_due(self) -> None:
+        is_due = self.step % self._config.evaluation.every == 0 or (
+            self.step == self._config.run.steps
+        )
+        if self._evaluator is None or not is_due:
+            return
+        if self.step not in {e["step"] for e in self._run_log.evaluations()}:
+            await self._evaluate(self._evaluator)
+
+    async def _evaluate(self, evaluator: Evaluator) -> None:
         waits_for = f"the evaluation of version {self.step} by rollout and verifier"
         self.activity.enter(State.WAITING_FOR_SERVICE, waits_for)
         async with self.activity.beating(Part.LOOP):  # each of its calls has a deadline
-            evaluation = await self._evaluator.measure(step=self.step, policy_version=self.step)
+            evaluation = await evaluator.measure(step=self.step, policy_version=self.step)
         self.progress.evaluation = evaluation
         self._run_log.evaluation(asdict(evaluation))
         metrics.HELD_OUT_ACCURACY.set(evaluation.greedy_accuracy)

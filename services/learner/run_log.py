@@ -35,11 +35,16 @@ class RunLog:
         durable.write_file(self._folder / "summary.json", content.encode())
 
     def rewind(self, step: int) -> None:
-        """Drop lines after `step`: a restart executes those steps again."""
-        for name in ("metrics.jsonl", "evaluations.jsonl"):
-            if (self._folder / name).exists():
-                kept = [json.dumps(x) + "\n" for x in self._lines(name) if x["step"] <= step]
-                durable.write_file(self._folder / name, "".join(kept).encode())
+        """Drop metrics after `step`: a restart executes those steps again.
+
+        Evaluations stay: they measured published versions, which a restart leaves as they are.
+        """
+        self._keep("metrics.jsonl", [x for x in self._lines("metrics.jsonl") if x["step"] <= step])
+        self._keep("evaluations.jsonl", self.evaluations())  # without what a crash has torn
+
+    def _keep(self, name: str, lines: list[dict[str, Any]]) -> None:
+        content = "".join(json.dumps(x) + "\n" for x in lines)
+        durable.write_file(self._folder / name, content.encode())
 
     def _lines(self, name: str) -> list[dict[str, Any]]:
         """Whole lines; one that a crash or a full disk has torn is left out."""

@@ -18,8 +18,6 @@ from rlsd.wire.v1 import teacher_service_pb2, teacher_service_pb2_grpc
 from services.teacher.scorer import Scorer
 from services.teacher.service import TeacherService
 
-_GROUPS_AT_ONCE = 32
-
 
 async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
     """Load the model, then serve until stopped."""
@@ -28,14 +26,14 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
     scorer = _scorer(config, activity)
     batcher: Batcher[Group, Group] = Batcher(
         scorer.score,
-        max_items=_GROUPS_AT_ONCE,
+        max_items=config.teacher.max_groups,
         initializer=lambda: torch.set_num_threads(config.run.threads),
         pulse=lambda: activity.tick(Part.COMPUTE),
     )
     service = TeacherService(scorer, batcher, run_id=config.run.id, activity=activity)
     background: list[Background] = []
     if config.run.transport == "redis":
-        limit = _GROUPS_AT_ONCE
+        limit = config.teacher.max_groups
         background = [
             stage_worker(
                 Stage.TEACH, service.process, config, max_in_flight=limit, activity=activity

@@ -1,48 +1,22 @@
-"""A process that dies between two durable actions changes nothing in what is learned.
-
-Generation is seeded, each group is generated alone and the run is on-policy, so an undisturbed run
-has one possible end: the crashed ones must reach it to the last bit.
-"""
+"""A process that dies between two durable actions changes nothing in what is learned."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from rlsd.config import RunConfig
 from rlsd.failpoints import POINTS
 from rlsd.local.processes import Child
 from rlsd.weights import WeightStore
-from tests.chaos.account import Account, audit, debris, published_sha256, re_executions
-from tests.chaos.system import (
-    Exit,
-    Supervisor,
-    System,
-    chain_run,
-    has_ended,
-    num_logged,
-    supervised,
-    system,
-    until,
-)
+from tests.chaos.account import audit, debris, re_executions
+from tests.chaos.seeded import INSTANCES, SETTINGS, Ended, assert_equal_end, ended, train
+from tests.chaos.system import chain_run, has_ended, num_logged, supervised, system, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
-STEPS = 8
-SETTINGS = (
-    f"run.steps={STEPS}",
-    "run.groups_per_step=4",
-    "run.abandoned_after_s=1",
-    'method.name="grpo"',
-    "rollout.group_size=8",
-    "rollout.max_batch=8",
-    "learner.checkpoint_every=3",
-    "learner.stage_timeout_s=60",
-)
+STEPS = "run.steps=8"
 CRASHES = {
     "between the actions of a step": {
         "learner": "seal/log:1,log/settle:2,settle/train:2,train/publish:2,"
@@ -59,64 +33,19 @@ CRASHES = {
     "before and after a group moves on": {
         "rollout-0": "process/advance:2,advance/next:4,process/advance:9",
         "verifier-0": "process/advance:3,advance/next:6",
+        "teacher-0": "process/advance:4,advance/next:7",
     },
 }
 """Where which process dies; one run each."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Ended:
-    """A run that has done its steps."""
-
-    account: Account
-    sha256: str
-    exits: list[Exit]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory) -> Ended:
-    return train(tmp_path_factory.mktemp("undisturbed"), {})
-
-
-def train(folder: Path, crashes: dict[str, str]) -> Ended:
-    """Run to the last step, with the processes dying where `crashes` says."""
-    config, path = chain_run(folder, *SETTINGS)
-
-    def environment(name: str) -> dict[str, str]:
-        if name not in crashes:
-            return {}
-        passed = str(folder / f"{name}.passed")
-        return {"RLSD_FAILPOINT": crashes[name], "RLSD_FAILPOINT_ONCE": passed}
-
-    instances = {"rollout": 1, "verifier": 1, "teacher": 0}
-    return asyncio.run(finish(config, system_of(config, path, instances, environment)))
-
-
-def system_of(config, path, instances, environment=lambda _: {}) -> System:
-    return system(config, path, instances=instances, environment=environment)
-
-
-async def finish(config: RunConfig, parts: System) -> Ended:
-    async with supervised(parts.children, is_finished=has_ended(config)) as supervisor:
-        async with asyncio.timeout(240):
-            await supervisor.finished.wait()
-    return ended(config, supervisor)
-
-
-def ended(config: RunConfig, supervisor: Supervisor) -> Ended:
-    return Ended(
-        account=audit(config), sha256=published_sha256(config, STEPS), exits=supervisor.exits
-    )
-
-
-def assert_equal_end(run: Ended, undisturbed: Ended) -> None:
-    assert (run.account.lost, run.account.trained_twice, run.account.residual) == (0, 0, 0)
-    assert (run.account.faults, run.account.failed) == ([], {})
-    assert run.sha256 == undisturbed.sha256
+    return train(tmp_path_factory.mktemp("undisturbed"), STEPS)
 
 
 def test_a_run_without_crashes_has_one_possible_end(undisturbed, tmp_path):
-    again = train(tmp_path, {})
+    again = train(tmp_path, STEPS)
     assert again.exits == []
     assert_equal_end(again, undisturbed)
 
@@ -124,7 +53,14 @@ def test_a_run_without_crashes_has_one_possible_end(undisturbed, tmp_path):
 @pytest.mark.parametrize("where", CRASHES)
 def test_a_run_that_dies_ends_with_the_same_weights(where, undisturbed, tmp_path):
     crashes = CRASHES[where]
-    run = train(tmp_path, crashes)
+
+    def environment(name, folder):
+        if name not in crashes:
+            return {}
+        passed = str(folder / f"{name}.passed")
+        return {"RLSD_FAILPOINT": crashes[name], "RLSD_FAILPOINT_ONCE": passed}
+
+    run = train(tmp_path, STEPS, environment=environment)
     for name, points in crashes.items():
         killed = [e for e in run.exits if (e.name, e.code) == (name, -signal.SIGKILL)]
         assert len(killed) == len(points.split(",")), run.exits
@@ -139,8 +75,8 @@ def test_every_failpoint_is_died_at():
 
 
 def test_a_worker_that_was_frozen_changes_nothing_when_it_goes_on(undisturbed, tmp_path):
-    config, path = chain_run(tmp_path, *SETTINGS)
-    parts = system_of(config, path, {"rollout": 2, "verifier": 1, "teacher": 0})
+    config, path = chain_run(tmp_path, *SETTINGS, STEPS)
+    parts = system(config, path, instances=INSTANCES | {"rollout": 2})
 
     async def frozen() -> Ended:
         async with supervised(parts.children, is_finished=has_ended(config)) as supervisor:
@@ -155,8 +91,8 @@ def test_a_worker_that_was_frozen_changes_nothing_when_it_goes_on(undisturbed, t
 
 
 def test_a_learner_that_was_frozen_and_replaced_writes_nothing_more(undisturbed, tmp_path):
-    config, path = chain_run(tmp_path, *SETTINGS)
-    parts = system_of(config, path, {"rollout": 1, "verifier": 1, "teacher": 0})
+    config, path = chain_run(tmp_path, *SETTINGS, STEPS)
+    parts = system(config, path, instances=INSTANCES)
     zombie = parts.children[-1]
     second = Child(
         name="learner-second",
@@ -190,7 +126,7 @@ def test_a_learner_that_was_frozen_and_replaced_writes_nothing_more(undisturbed,
 
 def test_a_learner_that_executes_steps_again_takes_no_version_away(tmp_path):
     config, path = chain_run(tmp_path, *SETTINGS, "run.steps=24", "learner.checkpoint_every=1000")
-    parts = system_of(config, path, {"rollout": 1, "verifier": 1, "teacher": 0})
+    parts = system(config, path, instances=INSTANCES)
     store = WeightStore(config.run_dir / "weights", config.run.id)
     seen: list[int] = []
 

@@ -1,7 +1,7 @@
 """The loop's decisions, against stages that answer from memory."""
 
 import asyncio
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import pytest
 from builders import make_prompt, make_trajectory
@@ -10,6 +10,7 @@ from rlsd.config import RunConfig
 from rlsd.errors import ServiceError, StreamError
 from rlsd.objectives.methods import method_named
 from rlsd.trajectory import GroupOutcome
+from rlsd.weights import Probe
 from services.learner.feeder import Feeder
 from services.learner.lease import FencedError, Lease
 from services.learner.loop import Learner
@@ -80,7 +81,7 @@ class MemoryStages:
         return {"train": len(self.out)}
 
 
-def learner(tmp_path, rewards_of, *, method="grpo", steps=3, **learner_section):
+def learner(tmp_path, rewards_of, *, method="grpo", steps=3, evaluator=None, **learner_section):
     config = RunConfig.model_validate(
         {
             "run": {"dir": str(tmp_path), "id": "r", "steps": steps, "groups_per_step": 4},
@@ -96,7 +97,7 @@ def learner(tmp_path, rewards_of, *, method="grpo", steps=3, **learner_section):
         rank,
         stages,
         Feeder(PROMPTS, config, made),
-        None,
+        evaluator,
         run_log=RunLog(config.run_dir),
         lease=Lease(config.run_dir),
     )
@@ -191,3 +192,45 @@ async def test_a_restart_goes_on_after_the_last_logged_step(tmp_path):
     ]
     assert stages.admitted == [8, 9, 10, 11]
     assert (loop.ledger.admitted, loop.ledger.residual) == (12, 0)
+
+
+@pytest.mark.parametrize("damage", [False, True])
+async def test_a_restart_publishes_again_what_was_damaged_on_the_volume(tmp_path, damage):
+    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
+    await run(loop)
+    store = rank.paths.weights
+    store.publish(
+        2,
+        step=2,
+        probe=Probe(token_ids=(1, 2), logprobs=(-0.5,)),
+        save=lambda folder: (folder / "model.safetensors").write_bytes(b"weights"),
+    )
+    if damage:
+        (store.path(2) / "model.safetensors").write_bytes(b"wEights")
+    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
+    await run(loop)
+    assert (("PUBLISH", 2) in rank.commands) is damage
+
+
+async def test_an_evaluation_that_a_crash_cut_short_is_made_after_the_restart(tmp_path):
+    class Evaluator:
+        dies_at = 2
+
+        async def measure(self, *, step, policy_version):
+            if step == self.dies_at:
+                raise KeyboardInterrupt
+            return Evaluation(step)
+
+    @dataclass
+    class Evaluation:
+        step: int
+        greedy_accuracy: float = 0.5
+
+    evaluator = Evaluator()
+    loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2, evaluator=evaluator)
+    with pytest.raises(KeyboardInterrupt):
+        await run(loop)
+    evaluator.dies_at = None
+    loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2, evaluator=evaluator)
+    await run(loop)
+    assert [e["step"] for e in RunLog(tmp_path / "r").evaluations()] == [0, 2]

@@ -1,13 +1,13 @@
 from services.learner.run_log import RunLog
 
 
-def test_a_restart_drops_what_it_will_execute_again(tmp_path):
+def test_a_restart_drops_metrics_that_it_will_make_again_and_keeps_evaluations(tmp_path):
     log = RunLog(tmp_path)
     for step in (1, 2, 3):
         log.metrics({"step": step})
         log.evaluation({"step": step})
     log.rewind(2)
-    assert [e["step"] for e in log.evaluations()] == [1, 2]
+    assert [e["step"] for e in log.evaluations()] == [1, 2, 3]
     assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 2}\n'
 
 
