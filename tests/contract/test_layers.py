@@ -1,7 +1,9 @@
 """What must hold between the rooms of the repository."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -28,3 +30,22 @@ def test_every_key_of_the_method_section_is_a_field_of_a_method(name):
     keys = set(MethodSection.model_fields) - {"name", "num_support"}
     for key in keys:
         assert hasattr(method_named(name), key)
+
+
+READS = {"aclose", "blpop", "connection_pool", "hgetall", "ping", "register_script", "time"}
+READS |= {"unlink", "xlen", "xrange", "xrevrange"}
+"""What is sent to Redis beside the scripts. A bell that rings once too often (blpop) wakes a worker
+for nothing, and deleting a run's keys twice is deleting them once."""
+
+
+def test_nothing_writes_to_redis_but_the_scripts():
+    users = {
+        str(path)
+        for room in ("rlsd", "services")
+        for path in Path(room).rglob("*.py")
+        if re.search(r"^\s*(import|from) redis\b", path.read_text(), re.MULTILINE)
+    }
+    assert users == {"rlsd/streams/redis.py"}
+    sent = re.findall(r"\bclient\.(\w+)", Path("rlsd/streams/redis.py").read_text())
+    sent += re.findall(r"\b_client\.(\w+)", Path("rlsd/streams/redis.py").read_text())
+    assert set(sent) <= READS
