@@ -2,7 +2,7 @@
 
 Two phases: faults, then none until the run has ended by itself. Then the audit, an offline replay
 of the log, and the control, which is the usual protocol under the same killer. The last line of
-the output is one JSON object.
+the output is one JSON object; the exit code is 1 when something in it is not as it should be.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ from tests.chaos.system import (
     until,
 )
 
+SERVICES = ("rollout", "verifier", "teacher", "learner", "redis")
 _ENDLESS = 1_000_000
 _STEPS_AFTER = 3
 """Steps without faults at the end, so that the run ends by itself."""
+_CHECKPOINT_EVERY = 5
 _FIRST_STEP_S = 120.0
 _END_S = 300.0
 
@@ -54,11 +56,36 @@ def main() -> None:
     arguments = _parser().parse_args()
     with tempfile.TemporaryDirectory(prefix="rlsd-chaos-") as folder:
         result = asyncio.run(chaos(arguments, Path(arguments.folder or folder)))
-    line = json.dumps(result)
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         arguments.out.write_text(json.dumps(result, indent=2) + "\n")
-    sys.stdout.write(line + "\n")
+    wrong = problems(result, kills=arguments.kills)
+    for problem in wrong:
+        _say(f"WRONG: {problem}")
+    _say(json.dumps(result))
+    raise SystemExit(bool(wrong))
+
+
+def problems(result: dict[str, Any], *, kills: int) -> list[str]:
+    """What is not as it should be, in words."""
+    by_service = result["kills_by_service"]
+    control_ = result["control"]
+    claims = {
+        "not all kills hit": result["kills"] >= kills,
+        "a service was spared": all(by_service.get(s, 0) >= kills // 10 for s in SERVICES),
+        "the run stood still during the faults": result["steps_in_fault_phase"] >= kills // 2,
+        "trajectories are lost": result["lost"] == 0,
+        "trajectories are trained twice": result["trained_twice"] == 0,
+        "the account does not close": result["residual"] == 0,
+        "groups failed": result["failed"] == {},
+        f"faults: {result['faults']}": result["faults"] == [],
+        "the replay ends in other weights": result["replay_identical"],
+        "too many steps executed again": result["re_executed_steps_max"] <= _CHECKPOINT_EVERY,
+        "processes are left behind": result["leftover_processes"] == [],
+        "the control loses nothing: this harness shows nothing": control_["lost"] > 0,
+        "the control repeats nothing: this harness shows nothing": control_["trained_twice"] > 0,
+    }
+    return [problem for problem, holds in claims.items() if not holds]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -119,7 +146,7 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> tuple[RunConfig, Pa
         f'method.name="{arguments.method}"',
         f"rollout.group_size={arguments.group_size}",
         f"rollout.max_batch={max(arguments.group_size, batch // 2)}",
-        "learner.checkpoint_every=5",
+        f"learner.checkpoint_every={_CHECKPOINT_EVERY}",
         "learner.stage_timeout_s=120",
     )
 
