@@ -1,15 +1,17 @@
 """Child processes of local mode: each service is the same command that its image runs.
 
 Nothing outlives `rlsd run`: children end with their parent, however it ends. A service that is
-killed is started again, a few times; one that exits with an error of its own is not, since it would
-do so again.
+killed is started again, three times in ten minutes; one that exits with an error of its own is not,
+since it would do so again.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import os
+import random
 import socket
 import sys
 import time
@@ -20,6 +22,7 @@ from pathlib import Path
 from rlsd.errors import ServiceError
 
 _MAX_RESTARTS = 3
+_WINDOW_S = 600.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -31,8 +34,8 @@ class Child:
     environment: Mapping[str, str]
     log_path: Path
     process: asyncio.subprocess.Process | None = None
-    num_restarts: int = 0
-    started: float = field(default_factory=time.monotonic)
+    restarts: list[float] = field(default_factory=list)
+    """When, of late."""
 
     async def start(self) -> None:
         """Start, or start again; output is appended to the log."""
@@ -46,7 +49,6 @@ class Child:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C reaches `rlsd run` alone, which stops in order
             )
-        self.started = time.monotonic()
 
     @property
     def exit_code(self) -> int | None:
@@ -62,9 +64,11 @@ class Child:
         code = self.exit_code
         if code is None:
             return False
-        if code >= 0 or self.num_restarts >= _MAX_RESTARTS:
+        now = time.monotonic()
+        self.restarts = [at for at in self.restarts if at > now - _WINDOW_S]
+        if code >= 0 or len(self.restarts) >= _MAX_RESTARTS:
             raise ServiceError(f"{self.last_words()} (exit code {code}; log: {self.log_path})")
-        self.num_restarts += 1
+        self.restarts.append(now)
         await self.start()
         return True
 
@@ -112,9 +116,19 @@ def child_environment(threads: int, **addresses: str) -> dict[str, str]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of this machine that are free now."""
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for sock in sockets:
-            sock.bind(("127.0.0.1", 0))
-        return [int(sock.getsockname()[1]) for sock in sockets]
+    """Ports of this machine that are free now, below the range that the kernel gives to clients.
+
+    A client that connects to its own machine while nobody listens may be given that very port and
+    hold it; a service that was killed could then not come back.
+    """
+    candidates = random.SystemRandom().sample(range(20_000, 32_000), 2000)
+    return list(itertools.islice((port for port in candidates if _is_free(port)), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
