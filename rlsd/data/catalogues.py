@@ -43,6 +43,14 @@ CHANGING = frozenset(
 """Tasks whose items differ from process to process in spite of their seed (reasoning-gym 0.1.25):
 a resumed or compared run would see other prompts."""
 
+UNSUITED = frozenset(
+    {
+        *("boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour"),
+        *("arc_agi", "rearc"),
+    }
+)
+"""Tasks that come without an answer, and two whose scorer refuses its own once it has been JSON."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Catalogue:
@@ -103,20 +111,21 @@ def reasoning_gym_rows(catalogue: Catalogue, *, default_verifier: str | None) ->
     """Records, in our own shape, of a procedurally made reasoning-gym task.
 
     The query is the task's own configuration; `size` is 500 and `seed` is 0 where it has none. The
-    prompt asks for the answer after a marker, which `exact` compares; the teacher reads the answer.
+    prompt asks for the answer after a marker; the teacher reads the answer.
 
-    Not covered: reasoning-gym's own scorers. A task for which they may accept several answers
-    (countdown, rubiks_cube, …) is refused, since `exact` would punish right ones. Partial credit,
-    and other ways to write one answer (letter case, thousands separators), `exact` does not know.
+    A task with one right answer is checked by `exact`, which knows no partial credit and no other
+    ways to write it (letter case, thousands separators). One whose scorer may accept several
+    (countdown, sudoku, …) is checked by that scorer, kind `reasoning_gym`.
 
     Args:
-        default_verifier: the kind that the user has named. Another than `exact` is theirs to judge:
-            any task is then let through and its records name no verifier.
+        default_verifier: the kind that the user has named. One that is neither `exact` nor
+            `reasoning_gym` is theirs to judge: any task is then let through and its records name
+            no verifier.
 
     Raises:
         ConfigError: reasoning-gym is not installed, an unknown task, a configuration it refuses, or
-            a task with several right answers that `exact` would check or that its seed does
-            not fix.
+            a task with several right answers that `exact` would check, that has no answer to show
+            to a teacher, or that its seed does not fix.
     """
     try:
         import reasoning_gym
@@ -128,8 +137,8 @@ def reasoning_gym_rows(catalogue: Catalogue, *, default_verifier: str | None) ->
         ) from cause
     if catalogue.name not in DATASETS:
         _refuse(catalogue, f"unknown task {catalogue.name!r}", catalogue.name, sorted(DATASETS))
-    by_exact = default_verifier in (None, "exact")
-    _refuse_unsuitable(catalogue, DATASETS[catalogue.name][0], by_exact=by_exact)
+    kind = _kind(catalogue.name, DATASETS[catalogue.name][0], default_verifier)
+    _refuse_unsuitable(catalogue, DATASETS[catalogue.name][0], kind)
     settings = {"size": 500, "seed": 0} | {k: _value(v) for k, v in catalogue.query.items()}
     try:
         task = reasoning_gym.create_dataset(catalogue.name, **settings)
@@ -137,34 +146,70 @@ def reasoning_gym_rows(catalogue: Catalogue, *, default_verifier: str | None) ->
         raise ConfigError(
             f"data {catalogue.uri}: reasoning-gym refuses this ({cause}); correct the query"
         ) from cause
-    records = (_reasoning_gym_record(item, by_exact=by_exact) for item in task)
+    verifiers = _Verifiers(kind=kind, dataset=catalogue.name, config=settings)
+    records = (_reasoning_gym_record(item, verifiers.of(item)) for item in task)
     return _numbered(catalogue, records)
 
 
-def _refuse_unsuitable(catalogue: Catalogue, task_class: Any, *, by_exact: bool) -> None:
-    """The package's default scorer and those of `ONE_ANSWER` accept one answer."""
-    if catalogue.name in CHANGING:
+def _kind(name: str, task_class: Any, default_verifier: str | None) -> str:
+    """What checks a task: the user's choice, or `exact` where one answer is right."""
+    if default_verifier is not None:
+        return default_verifier
+    is_exact = name in ONE_ANSWER or "score_answer" not in vars(task_class)
+    return "exact" if is_exact else "reasoning_gym"
+
+
+def _refuse_unsuitable(catalogue: Catalogue, task_class: Any, kind: str) -> None:
+    """Refuse what no run could learn from."""
+    name = catalogue.name
+    if name in CHANGING:
         raise ConfigError(
-            f"data {catalogue.uri}: {catalogue.name} makes other items in each process, whatever "
-            "the seed; write them to a .jsonl file once and give that"
+            f"data {catalogue.uri}: {name} makes other items in each process, whatever the seed; "
+            "write them to a .jsonl file once and give that"
         )
-    has_own_scorer = "score_answer" in vars(task_class)
-    if by_exact and has_own_scorer and catalogue.name not in ONE_ANSWER:
+    if kind == "reasoning_gym" and name in UNSUITED:
         raise ConfigError(
-            f"data {catalogue.uri}: {catalogue.name} has its own scorer, which may accept several "
-            "answers; set data.verifier to one that does too, or choose another task"
+            f"data {catalogue.uri}: {name} has no answer that its own scorer accepts; choose "
+            "another task, or set data.verifier to a verifier of yours"
+        )
+    if kind == "exact" and name not in ONE_ANSWER and "score_answer" in vars(task_class):
+        raise ConfigError(
+            f"data {catalogue.uri}: {name} may accept several answers, and exact knows one; "
+            "set data.verifier to reasoning_gym, or choose another task"
         )
 
 
-def _reasoning_gym_record(item: Mapping[str, Any], *, by_exact: bool) -> dict[str, Any]:
-    record: dict[str, Any] = {
-        "prompt": f"{item['question']}\n\n{ANSWER_FORM}",
-        "reference": item["answer"],
-    }
-    if by_exact:
-        params = {"after": ANSWER_MARKER, "last": True}
-        record["verifier"] = {"kind": "exact", "params": params}
-    return record
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Verifiers:
+    """What checks the items of a reasoning-gym task."""
+
+    kind: str
+    dataset: str
+    config: Mapping[str, Any]
+
+    def of(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
+        """The verifier of an item; None when it is the user's."""
+        match self.kind:
+            case "exact":
+                params: dict[str, Any] = {"after": ANSWER_MARKER, "last": True}
+            case "reasoning_gym":
+                entry = {"answer": item["answer"], "metadata": item["metadata"]}
+                params = {
+                    "dataset": self.dataset,
+                    "entry": json.loads(json.dumps(entry)),  # the metadata has tuples
+                    "config": dict(self.config),
+                    "after": ANSWER_MARKER,
+                }
+            case _:
+                return None
+        return {"kind": self.kind, "params": params}
+
+
+def _reasoning_gym_record(
+    item: Mapping[str, Any], verifier: dict[str, Any] | None
+) -> dict[str, Any]:
+    record = {"prompt": f"{item['question']}\n\n{ANSWER_FORM}", "reference": item["answer"]}
+    return record if verifier is None else record | {"verifier": verifier}
 
 
 def _numbered(catalogue: Catalogue, rows: Iterable[object]) -> Rows:

@@ -42,10 +42,24 @@ def test_reasoning_gym_query_is_the_configuration_of_the_task() -> None:
     assert all(sum(text.split("\n")[0].count(sign) for sign in "+-") >= 4 for text in texts)
 
 
-def test_reasoning_gym_task_with_several_answers_needs_a_verifier_of_the_users() -> None:
-    uri = "reasoning_gym:countdown?size=1"
-    assert "set data.verifier" in refusal(uri)
+def test_reasoning_gym_task_with_several_answers_is_scored_by_the_package() -> None:
+    uri = "reasoning_gym:countdown?size=1&max_numbers=5"
+    prompt = load_prompts(uri).prompts[0]
+    assert prompt.verifier.kind == "reasoning_gym"
+    params = prompt.verifier.params
+    assert params["dataset"] == "countdown"
+    assert params["entry"]["answer"] == prompt.reference
+    assert params["config"] == {"size": 1, "seed": 0, "max_numbers": 5}
     assert load_prompts(uri, default_verifier="http").prompts[0].verifier.kind == "http"
+
+
+def test_reasoning_gym_task_with_several_answers_is_not_left_to_exact() -> None:
+    with pytest.raises(ConfigError, match=r"set data\.verifier to reasoning_gym"):
+        load_prompts("reasoning_gym:countdown?size=1", default_verifier="exact")
+
+
+def test_reasoning_gym_task_without_an_answer_is_refused() -> None:
+    assert "no answer that its own scorer accepts" in refusal("reasoning_gym:rubiks_cube?size=1")
 
 
 def test_reasoning_gym_task_that_its_seed_does_not_fix_is_refused() -> None:

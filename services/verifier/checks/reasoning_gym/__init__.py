@@ -1,0 +1,1 @@
+"""`reasoning_gym`: a reasoning-gym dataset's own score."""

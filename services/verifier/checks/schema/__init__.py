@@ -1,0 +1,1 @@
+"""`schema`: the completion's JSON is valid under a JSON Schema."""
