@@ -5,12 +5,13 @@ Arrays travel as bytes + dtype + shape: 7 to 33 times faster from Python than re
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf import json_format, message, struct_pb2
+from google.protobuf import message
 
 from rlsd import trajectory as t
 from rlsd.errors import ServiceError
@@ -182,15 +183,18 @@ def group_from_proto(group: pb.Group) -> t.Group:
 
 def spec_to_proto(spec: t.VerifierSpec) -> pb.VerifierSpec:
     """The message of a verifier's kind and parameters."""
-    params = struct_pb2.Struct()
-    params.update(dict(spec.params))
-    return pb.VerifierSpec(kind=spec.kind, params=params)
+    return pb.VerifierSpec(kind=spec.kind, params_json=json.dumps(dict(spec.params)))
 
 
 def spec_from_proto(spec: pb.VerifierSpec) -> t.VerifierSpec:
-    """Kind and parameters; whole numbers come back as int (a Struct only knows doubles)."""
-    params = json_format.MessageToDict(spec.params)
-    return t.VerifierSpec(kind=spec.kind, params={k: _whole(v) for k, v in params.items()})
+    """Kind and parameters; raises ServiceError when they are no JSON object."""
+    try:
+        params = json.loads(spec.params_json or "{}")
+    except (ValueError, RecursionError) as cause:
+        raise ServiceError(f"message has verifier.params_json that is not JSON: {cause}") from cause
+    if not isinstance(params, dict):
+        raise ServiceError("message has verifier.params_json that is no object")
+    return t.VerifierSpec(kind=spec.kind, params=params)
 
 
 def verdict_to_proto(verdict: t.Verdict) -> pb.Verdict:
@@ -323,16 +327,3 @@ def _named(names: dict[Any, Any], number: Any, field: str) -> Any:
         if value == number:
             return name
     raise ServiceError(f"message has {field} = {number}, which this release does not know")
-
-
-def _whole(value: Any) -> Any:
-    """Undo the Struct's int → double, at any depth."""
-    match value:
-        case float() if value.is_integer():
-            return int(value)
-        case dict():
-            return {k: _whole(v) for k, v in value.items()}
-        case list():
-            return [_whole(v) for v in value]
-        case _:
-            return value

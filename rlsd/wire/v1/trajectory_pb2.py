@@ -22,44 +22,43 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
-from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drlsd/wire/v1/trajectory.proto\x12\x0crlsd.wire.v1\x1a\x1cgoogle/protobuf/struct.proto\"3\n\x05\x41rray\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"E\n\x0cVerifierSpec\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\'\n\x06params\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xb6\x01\n\x06Prompt\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.rlsd.wire.v1.Message\x12\x11\n\treference\x18\x03 \x01(\t\x12,\n\x08verifier\x18\x04 \x01(\x0b\x32\x1a.rlsd.wire.v1.VerifierSpec\x12\x17\n\nprivileged\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06images\x18\x06 \x03(\tB\r\n\x0b_privileged\"o\n\x0eSamplingParams\x12\x17\n\x0fnum_completions\x18\x01 \x01(\x05\x12\x13\n\x0btemperature\x18\x02 \x01(\x02\x12\r\n\x05top_p\x18\x03 \x01(\x02\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x03\"\xb7\x01\n\tGroupPlan\x12*\n\x07teacher\x18\x01 \x01(\x0e\x32\x19.rlsd.wire.v1.TeacherNeed\x12\x32\n\nprivileged\x18\x02 \x01(\x0e\x32\x1e.rlsd.wire.v1.PrivilegedSource\x12\x1c\n\x14reject_zero_variance\x18\x03 \x01(\x08\x12\x17\n\x0fteacher_version\x18\x04 \x01(\x03\x12\x13\n\x0bnum_support\x18\x05 \x01(\x05\"\x7f\n\x07Verdict\x12-\n\x07outcome\x18\x01 \x01(\x0e\x32\x1c.rlsd.wire.v1.VerdictOutcome\x12\x0e\n\x06reward\x18\x02 \x01(\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\x11\n\tisolation\x18\x05 \x01(\t\"\xe7\x01\n\rTeacherScores\x12\x17\n\x0fteacher_version\x18\x01 \x01(\x03\x12-\n\x10teacher_logprobs\x18\x02 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12-\n\x10student_logprobs\x18\x03 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12(\n\x0bsupport_ids\x18\x04 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12\x35\n\x18teacher_support_logprobs\x18\x05 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\"\xc1\x02\n\nTrajectory\x12\x0e\n\x06member\x18\x01 \x01(\x05\x12&\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12-\n\x10rollout_logprobs\x18\x03 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x31\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1a.rlsd.wire.v1.FinishReason\x12\x1a\n\x12min_policy_version\x18\x06 \x01(\x03\x12\x1a\n\x12max_policy_version\x18\x07 \x01(\x03\x12&\n\x07verdict\x18\x08 \x01(\x0b\x32\x15.rlsd.wire.v1.Verdict\x12+\n\x06scores\x18\t \x01(\x0b\x32\x1b.rlsd.wire.v1.TeacherScores\"\x8b\x03\n\x05Group\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08group_id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12$\n\x06prompt\x18\x04 \x01(\x0b\x32\x14.rlsd.wire.v1.Prompt\x12.\n\x08sampling\x18\x05 \x01(\x0b\x32\x1c.rlsd.wire.v1.SamplingParams\x12%\n\x04plan\x18\x06 \x01(\x0b\x32\x17.rlsd.wire.v1.GroupPlan\x12\x1f\n\x17required_policy_version\x18\x07 \x01(\x03\x12-\n\x10prompt_token_ids\x18\x08 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12.\n\x0ctrajectories\x18\t \x03(\x0b\x32\x18.rlsd.wire.v1.Trajectory\x12+\n\x07outcome\x18\n \x01(\x0e\x32\x1a.rlsd.wire.v1.GroupOutcome\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x17\n\x0fteacher_skipped\x18\x0c \x01(\t*\xa0\x01\n\x0bTeacherNeed\x12\x1c\n\x18TEACHER_NEED_UNSPECIFIED\x10\x00\x12\x15\n\x11TEACHER_NEED_NONE\x10\x01\x12\x18\n\x14TEACHER_NEED_SAMPLED\x10\x02\x12 \n\x1cTEACHER_NEED_TEACHER_SUPPORT\x10\x03\x12 \n\x1cTEACHER_NEED_STUDENT_SUPPORT\x10\x04*\x91\x01\n\x10PrivilegedSource\x12!\n\x1dPRIVILEGED_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPRIVILEGED_SOURCE_REFERENCE\x10\x01\x12\x1d\n\x19PRIVILEGED_SOURCE_SIBLING\x10\x02\x12\x1a\n\x16PRIVILEGED_SOURCE_NONE\x10\x03*\x85\x01\n\x0eVerdictOutcome\x12\x1f\n\x1bVERDICT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16VERDICT_OUTCOME_SCORED\x10\x01\x12\x19\n\x15VERDICT_OUTCOME_ERROR\x10\x02\x12\x1b\n\x17VERDICT_OUTCOME_TIMEOUT\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02*\x9b\x01\n\x0cGroupOutcome\x12\x1d\n\x19GROUP_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17GROUP_OUTCOME_IN_FLIGHT\x10\x01\x12\x19\n\x15GROUP_OUTCOME_TRAINED\x10\x02\x12\x1a\n\x16GROUP_OUTCOME_REJECTED\x10\x03\x12\x18\n\x14GROUP_OUTCOME_FAILED\x10\x04\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1drlsd/wire/v1/trajectory.proto\x12\x0crlsd.wire.v1\"3\n\x05\x41rray\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\x12\r\n\x05\x64type\x18\x02 \x01(\t\x12\r\n\x05shape\x18\x03 \x03(\x03\"(\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0f\n\x07\x63ontent\x18\x02 \x01(\t\"1\n\x0cVerifierSpec\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x13\n\x0bparams_json\x18\x02 \x01(\t\"\xb6\x01\n\x06Prompt\x12\n\n\x02id\x18\x01 \x01(\t\x12\'\n\x08messages\x18\x02 \x03(\x0b\x32\x15.rlsd.wire.v1.Message\x12\x11\n\treference\x18\x03 \x01(\t\x12,\n\x08verifier\x18\x04 \x01(\x0b\x32\x1a.rlsd.wire.v1.VerifierSpec\x12\x17\n\nprivileged\x18\x05 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06images\x18\x06 \x03(\tB\r\n\x0b_privileged\"o\n\x0eSamplingParams\x12\x17\n\x0fnum_completions\x18\x01 \x01(\x05\x12\x13\n\x0btemperature\x18\x02 \x01(\x02\x12\r\n\x05top_p\x18\x03 \x01(\x02\x12\x12\n\nmax_tokens\x18\x04 \x01(\x05\x12\x0c\n\x04seed\x18\x05 \x01(\x03\"\xb7\x01\n\tGroupPlan\x12*\n\x07teacher\x18\x01 \x01(\x0e\x32\x19.rlsd.wire.v1.TeacherNeed\x12\x32\n\nprivileged\x18\x02 \x01(\x0e\x32\x1e.rlsd.wire.v1.PrivilegedSource\x12\x1c\n\x14reject_zero_variance\x18\x03 \x01(\x08\x12\x17\n\x0fteacher_version\x18\x04 \x01(\x03\x12\x13\n\x0bnum_support\x18\x05 \x01(\x05\"\x7f\n\x07Verdict\x12-\n\x07outcome\x18\x01 \x01(\x0e\x32\x1c.rlsd.wire.v1.VerdictOutcome\x12\x0e\n\x06reward\x18\x02 \x01(\x01\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x12\n\nduration_s\x18\x04 \x01(\x01\x12\x11\n\tisolation\x18\x05 \x01(\t\"\xe7\x01\n\rTeacherScores\x12\x17\n\x0fteacher_version\x18\x01 \x01(\x03\x12-\n\x10teacher_logprobs\x18\x02 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12-\n\x10student_logprobs\x18\x03 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12(\n\x0bsupport_ids\x18\x04 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12\x35\n\x18teacher_support_logprobs\x18\x05 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\"\xc1\x02\n\nTrajectory\x12\x0e\n\x06member\x18\x01 \x01(\x05\x12&\n\ttoken_ids\x18\x02 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12-\n\x10rollout_logprobs\x18\x03 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12\x0c\n\x04text\x18\x04 \x01(\t\x12\x31\n\rfinish_reason\x18\x05 \x01(\x0e\x32\x1a.rlsd.wire.v1.FinishReason\x12\x1a\n\x12min_policy_version\x18\x06 \x01(\x03\x12\x1a\n\x12max_policy_version\x18\x07 \x01(\x03\x12&\n\x07verdict\x18\x08 \x01(\x0b\x32\x15.rlsd.wire.v1.Verdict\x12+\n\x06scores\x18\t \x01(\x0b\x32\x1b.rlsd.wire.v1.TeacherScores\"\x8b\x03\n\x05Group\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08group_id\x18\x02 \x01(\t\x12\r\n\x05index\x18\x03 \x01(\x03\x12$\n\x06prompt\x18\x04 \x01(\x0b\x32\x14.rlsd.wire.v1.Prompt\x12.\n\x08sampling\x18\x05 \x01(\x0b\x32\x1c.rlsd.wire.v1.SamplingParams\x12%\n\x04plan\x18\x06 \x01(\x0b\x32\x17.rlsd.wire.v1.GroupPlan\x12\x1f\n\x17required_policy_version\x18\x07 \x01(\x03\x12-\n\x10prompt_token_ids\x18\x08 \x01(\x0b\x32\x13.rlsd.wire.v1.Array\x12.\n\x0ctrajectories\x18\t \x03(\x0b\x32\x18.rlsd.wire.v1.Trajectory\x12+\n\x07outcome\x18\n \x01(\x0e\x32\x1a.rlsd.wire.v1.GroupOutcome\x12\x0e\n\x06reason\x18\x0b \x01(\t\x12\x17\n\x0fteacher_skipped\x18\x0c \x01(\t*\xa0\x01\n\x0bTeacherNeed\x12\x1c\n\x18TEACHER_NEED_UNSPECIFIED\x10\x00\x12\x15\n\x11TEACHER_NEED_NONE\x10\x01\x12\x18\n\x14TEACHER_NEED_SAMPLED\x10\x02\x12 \n\x1cTEACHER_NEED_TEACHER_SUPPORT\x10\x03\x12 \n\x1cTEACHER_NEED_STUDENT_SUPPORT\x10\x04*\x91\x01\n\x10PrivilegedSource\x12!\n\x1dPRIVILEGED_SOURCE_UNSPECIFIED\x10\x00\x12\x1f\n\x1bPRIVILEGED_SOURCE_REFERENCE\x10\x01\x12\x1d\n\x19PRIVILEGED_SOURCE_SIBLING\x10\x02\x12\x1a\n\x16PRIVILEGED_SOURCE_NONE\x10\x03*\x85\x01\n\x0eVerdictOutcome\x12\x1f\n\x1bVERDICT_OUTCOME_UNSPECIFIED\x10\x00\x12\x1a\n\x16VERDICT_OUTCOME_SCORED\x10\x01\x12\x19\n\x15VERDICT_OUTCOME_ERROR\x10\x02\x12\x1b\n\x17VERDICT_OUTCOME_TIMEOUT\x10\x03*_\n\x0c\x46inishReason\x12\x1d\n\x19\x46INISH_REASON_UNSPECIFIED\x10\x00\x12\x16\n\x12\x46INISH_REASON_STOP\x10\x01\x12\x18\n\x14\x46INISH_REASON_LENGTH\x10\x02*\x9b\x01\n\x0cGroupOutcome\x12\x1d\n\x19GROUP_OUTCOME_UNSPECIFIED\x10\x00\x12\x1b\n\x17GROUP_OUTCOME_IN_FLIGHT\x10\x01\x12\x19\n\x15GROUP_OUTCOME_TRAINED\x10\x02\x12\x1a\n\x16GROUP_OUTCOME_REJECTED\x10\x03\x12\x18\n\x14GROUP_OUTCOME_FAILED\x10\x04\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rlsd.wire.v1.trajectory_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TEACHERNEED']._serialized_start=1813
-  _globals['_TEACHERNEED']._serialized_end=1973
-  _globals['_PRIVILEGEDSOURCE']._serialized_start=1976
-  _globals['_PRIVILEGEDSOURCE']._serialized_end=2121
-  _globals['_VERDICTOUTCOME']._serialized_start=2124
-  _globals['_VERDICTOUTCOME']._serialized_end=2257
-  _globals['_FINISHREASON']._serialized_start=2259
-  _globals['_FINISHREASON']._serialized_end=2354
-  _globals['_GROUPOUTCOME']._serialized_start=2357
-  _globals['_GROUPOUTCOME']._serialized_end=2512
-  _globals['_ARRAY']._serialized_start=77
-  _globals['_ARRAY']._serialized_end=128
-  _globals['_MESSAGE']._serialized_start=130
-  _globals['_MESSAGE']._serialized_end=170
-  _globals['_VERIFIERSPEC']._serialized_start=172
-  _globals['_VERIFIERSPEC']._serialized_end=241
-  _globals['_PROMPT']._serialized_start=244
-  _globals['_PROMPT']._serialized_end=426
-  _globals['_SAMPLINGPARAMS']._serialized_start=428
-  _globals['_SAMPLINGPARAMS']._serialized_end=539
-  _globals['_GROUPPLAN']._serialized_start=542
-  _globals['_GROUPPLAN']._serialized_end=725
-  _globals['_VERDICT']._serialized_start=727
-  _globals['_VERDICT']._serialized_end=854
-  _globals['_TEACHERSCORES']._serialized_start=857
-  _globals['_TEACHERSCORES']._serialized_end=1088
-  _globals['_TRAJECTORY']._serialized_start=1091
-  _globals['_TRAJECTORY']._serialized_end=1412
-  _globals['_GROUP']._serialized_start=1415
-  _globals['_GROUP']._serialized_end=1810
+  _globals['_TEACHERNEED']._serialized_start=1763
+  _globals['_TEACHERNEED']._serialized_end=1923
+  _globals['_PRIVILEGEDSOURCE']._serialized_start=1926
+  _globals['_PRIVILEGEDSOURCE']._serialized_end=2071
+  _globals['_VERDICTOUTCOME']._serialized_start=2074
+  _globals['_VERDICTOUTCOME']._serialized_end=2207
+  _globals['_FINISHREASON']._serialized_start=2209
+  _globals['_FINISHREASON']._serialized_end=2304
+  _globals['_GROUPOUTCOME']._serialized_start=2307
+  _globals['_GROUPOUTCOME']._serialized_end=2462
+  _globals['_ARRAY']._serialized_start=47
+  _globals['_ARRAY']._serialized_end=98
+  _globals['_MESSAGE']._serialized_start=100
+  _globals['_MESSAGE']._serialized_end=140
+  _globals['_VERIFIERSPEC']._serialized_start=142
+  _globals['_VERIFIERSPEC']._serialized_end=191
+  _globals['_PROMPT']._serialized_start=194
+  _globals['_PROMPT']._serialized_end=376
+  _globals['_SAMPLINGPARAMS']._serialized_start=378
+  _globals['_SAMPLINGPARAMS']._serialized_end=489
+  _globals['_GROUPPLAN']._serialized_start=492
+  _globals['_GROUPPLAN']._serialized_end=675
+  _globals['_VERDICT']._serialized_start=677
+  _globals['_VERDICT']._serialized_end=804
+  _globals['_TEACHERSCORES']._serialized_start=807
+  _globals['_TEACHERSCORES']._serialized_end=1038
+  _globals['_TRAJECTORY']._serialized_start=1041
+  _globals['_TRAJECTORY']._serialized_end=1362
+  _globals['_GROUP']._serialized_start=1365
+  _globals['_GROUP']._serialized_end=1760
 # @@protoc_insertion_point(module_scope)

@@ -15,6 +15,7 @@ from rlsd.wire.convert import (
     spec_from_proto,
     spec_to_proto,
 )
+from rlsd.wire.v1 import trajectory_pb2 as pb
 
 
 def assert_same(left: Group, right: Group) -> None:
@@ -40,10 +41,19 @@ def _fields(prompt):
 
 
 def test_verifier_params_keep_whole_numbers_whole_at_any_depth():
-    params = {"n": 3, "x": 0.5, "list": [1, 2.5, {"deep": 7}], "flag": True, "none": None}
+    deep: dict = {"n": 2**63 + 1}
+    for _ in range(300):
+        deep = {"deep": deep}
+    params = {"n": 3, "x": 0.5, "list": [1, 2.5, deep], "flag": True, "none": None}
     spec = spec_from_proto(spec_to_proto(VerifierSpec(kind="k", params=params)))
     assert spec.params == params
     assert isinstance(spec.params["n"], int)
+
+
+@pytest.mark.parametrize("params", ["[1]", "{", "[" * 100_000])
+def test_verifier_params_that_are_no_object_are_refused(params):
+    with pytest.raises(ServiceError, match=r"verifier\.params_json"):
+        spec_from_proto(pb.VerifierSpec(kind="k", params_json=params))
 
 
 @given(st.lists(st.integers(-(2**31), 2**31 - 1), max_size=20))
