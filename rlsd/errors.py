@@ -5,6 +5,7 @@
     ├── StreamError      Redis cannot be reached, or it refused
     ├── EngineError      the generation engine failed on a request
     ├── VerifierError    a verdict could not be had (never a reward of 0)
+    │   └── IsolationError   this machine has no sandbox as strong as asked for
     ├── TeacherError     the teacher could not score
     ├── WeightsError     a weight version is missing, torn, or of another run
     ├── StorageError     the run's folder cannot be written (disk full, read-only, gone)
@@ -26,6 +27,8 @@ class RlsdError(Exception):
     """Base of every error that this system raises on purpose."""
 
     status = grpc.StatusCode.INTERNAL
+    exit_code = 1
+    """Of a service that it keeps from starting."""
 
 
 class ConfigError(RlsdError):
@@ -50,6 +53,12 @@ class VerifierError(RlsdError):
     """A verdict could not be had. Its trajectory leaves the loss and the group's baseline."""
 
     status = grpc.StatusCode.INTERNAL
+
+
+class IsolationError(VerifierError):
+    """No sandbox of the strength that was asked for: the service does not start."""
+
+    exit_code = 78  # EX_CONFIG
 
 
 class TeacherError(RlsdError):

@@ -101,15 +101,91 @@ def compare(  # noqa: PLR0913  each argument is an option of the command
 
 @app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(help="JSONL of {kind, response, reference, params}.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            help="JSONL of {id, kind, response, reference, params}; only kind and response are "
+            "needed by every kind.",
+            show_default=False,
+        ),
+    ],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write the verdicts there, and show progress and counts."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="verifier.KEY=VALUE", help="Change a value; repeatable."),
+    ] = None,
 ) -> None:
-    r"""Print a verdict for each line of a file: for trying a verifier on real outputs.
+    r"""Give a verdict about each line of a file, from a real verifier service.
 
-    Example line: {"kind": "math", "response": "so \\boxed{42}", "reference": "42"}
+    In: {"id": "a", "kind": "math", "response": "so \\boxed{42}", "reference": "42"}
+
+    Out, in the same order: {"id": "a", "outcome": "scored", "score": 1.0, "passed": true,
+    "detail": "compared as numbers", "duration_s": 0.0001}
+
+    outcome is scored, error or timeout; score and passed are null unless it is scored, and
+    passed means score 1. The service has only the kinds that the file names.
+
+    Example: rlsd verify answers.jsonl --out verdicts.jsonl --set verifier.timeout_s=5
     """
     from rlsd.cli.verify import verify_command
 
-    verify_command(file)
+    verify_command(file, out, set_ or [])
+
+
+verifier_app = typer.Typer(help="Verifiers outside this system.", no_args_is_help=True)
+app.add_typer(verifier_app, name="verifier")
+
+
+@verifier_app.command("check")
+def verifier_check(  # noqa: PLR0913  each argument is an option of the command
+    url: Annotated[str, typer.Argument(help="As verifier.http.NAME.url will be.")],
+    adapter: Annotated[str, typer.Option(help="The shape that it speaks.")] = "native",
+    request: Annotated[str, typer.Option(help="JMESPath, for --adapter template.")] = "",
+    answer: Annotated[str, typer.Option(help="JMESPath, for template and slime.")] = "",
+    bearer_file: Annotated[Path | None, typer.Option(help="Holds the token.")] = None,
+    hmac_file: Annotated[list[Path] | None, typer.Option(help="Holds a signing key.")] = None,
+    ca_file: Annotated[Path | None, typer.Option(help="Its certificate authority.")] = None,
+    cert_file: Annotated[Path | None, typer.Option(help="The client certificate.")] = None,
+    key_file: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+    allow_cidr: Annotated[
+        list[str] | None,
+        typer.Option(help="Network that it may lie in, beyond the public ones and loopback."),
+    ] = None,
+    score_max: Annotated[float, typer.Option(help="The score that is reward 1.")] = 1.0,
+    cases: Annotated[
+        Path | None,
+        typer.Option(help="JSONL with known verdicts: {response, reference, params, expect}."),
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the report there, too.")
+    ] = None,
+) -> None:
+    """Try what a verifier must do before a run trusts it; exit code 1 when a must failed.
+
+    Contract, determinism, errors, idempotency, hostile completions, latency under load. With
+    --cases also whether it knows right from wrong.
+
+    Example: rlsd verifier check https://checks.example.com/v1/verify --bearer-file token
+    """
+    from rlsd.cli.verifier_check import verifier_check_command
+
+    values = {
+        "url": url,
+        "adapter": adapter,
+        "request": request,
+        "answer": answer,
+        "bearer_file": bearer_file,
+        "hmac_files": hmac_file or [],
+        "ca_file": ca_file,
+        "cert_file": cert_file,
+        "key_file": key_file,
+        "allow_cidrs": ["127.0.0.0/8", "::1/128", *(allow_cidr or [])],
+        "score_max": score_max,
+    }
+    verifier_check_command(values, cases, json_out)
 
 
 @app.command()

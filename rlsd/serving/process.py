@@ -22,6 +22,9 @@ from rlsd.telemetry.activity import Activity
 from rlsd.telemetry.process import prepare_process
 from rlsd.wire.convert import encode_failed
 
+_DRAIN_S = 3.0
+"""What a worker holds is finished within this time, or is another's within 5 s of SIGTERM."""
+
 
 def service_parser(
     service: str, description: str, *, needs_config: bool = True
@@ -75,7 +78,7 @@ def stage_worker(
                 stream,
                 job,
                 stopping=stopping,
-                limits=Limits(max_in_flight=max_in_flight, drain_s=10.0),
+                limits=Limits(max_in_flight=max_in_flight, drain_s=_DRAIN_S),
             )
         finally:
             await stream.aclose()
@@ -85,7 +88,7 @@ def stage_worker(
 
 @contextlib.contextmanager
 def exit_on_error(service: str) -> Iterator[None]:
-    """Turn an error of ours into one line on standard error and exit code 1."""
+    """Turn an error of ours into one line on standard error and its exit code."""
     failure: BaseException | None = None
     try:
         yield
@@ -95,4 +98,4 @@ def exit_on_error(service: str) -> Iterator[None]:
             failure = failure.exceptions[0]
     if failure is not None:
         sys.stderr.write(f"rlsd {service}: {failure}\n")
-        raise SystemExit(1)
+        raise SystemExit(failure.exit_code if isinstance(failure, RlsdError) else 1)

@@ -2,8 +2,10 @@
 
 import asyncio
 
+from rlsd.config import VerifierSection, load_alone
 from rlsd.serving.process import configure, exit_on_error, service_parser
 from rlsd.telemetry.process import prepare_process
+from services.verifier.kinds import OPENERS
 from services.verifier.start import start
 
 
@@ -15,16 +17,31 @@ def main() -> None:
         needs_config=False,
     )
     parser.add_argument("--http", metavar="HOST:PORT", help="serve HTTP and /metrics there")
+    parser.add_argument(
+        "--only",
+        action="append",
+        metavar="KIND",
+        help="have only this kind of check; repeatable; a name that does not exist is left out",
+    )
     arguments = parser.parse_args()
-    if arguments.set and arguments.config is None:
-        parser.error("--set overrides a value of --config; give that too")
     with exit_on_error("verifier"):
         config = None
         if arguments.config is None:
+            section = load_alone("verifier", VerifierSection, arguments.set)
             prepare_process("verifier")
         else:
             config = configure("verifier", arguments)
-        serving = start(config, bind=arguments.bind, http=arguments.http, metrics=arguments.metrics)
+            section = config.verifier
+        if arguments.only is not None:
+            existing = tuple(kind for kind in OPENERS if kind in arguments.only)
+            section = section.model_copy(update={"kinds": existing})
+        serving = start(
+            config,
+            section,
+            bind=arguments.bind,
+            http=arguments.http,
+            metrics=arguments.metrics,
+        )
         asyncio.run(serving)
 
 

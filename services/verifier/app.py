@@ -10,9 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlsd.serving.body_limit import BodyLimit
 from rlsd.serving.http import Answer, Probes
 from rlsd.trajectory import Verdict, VerifierSpec
 from services.verifier.core import Verifier
@@ -144,33 +143,6 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
 
 def _plain(answer: Answer) -> Response:
     return PlainTextResponse(f"{answer.words}\n", status_code=answer.status)
-
-
-class BodyLimit:
-    """Answers 413 as soon as more of a body has come than is allowed."""
-
-    def __init__(self, app: ASGIApp, *, max_body_bytes: int) -> None:
-        self._app = app
-        self._max_body_bytes = max_body_bytes
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its bytes counted."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > self._max_body_bytes:
-                raise HTTPException(
-                    413, f"body over {self._max_body_bytes} bytes; send fewer items at once"
-                )
-            return message
-
-        await self._app(scope, counted, send)
 
 
 async def _check(verifier: Verifier, item: Item) -> Verdict:

@@ -3,6 +3,8 @@
 | waits for | bound | unblocked by |
 |---|---|---|
 | a free check | `max_concurrency` | the end of another check |
+
+A kind that bounds itself is not counted: its checks may wait out an outage that concerns no other.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ class Verifier:
         self, spec: VerifierSpec, completion: str, reference: str, *, origin: Origin | None = None
     ) -> Verdict:
         """The verdict about one completion; whatever goes wrong is an ERROR or TIMEOUT verdict."""
-        async with self._free:
+        async with self._slot(spec.kind):
             started = time.monotonic()
             try:
                 verdict = _sound(await self._decide(spec, completion, reference, origin))
@@ -70,6 +72,10 @@ class Verifier:
         async with asyncio.TaskGroup() as tasks:
             pending = [tasks.create_task(verified(t)) for t in group.trajectories]
         return replace(group, trajectories=tuple(task.result() for task in pending))
+
+    def _slot(self, name: str) -> contextlib.AbstractAsyncContextManager[None]:
+        kind = self._kinds.get(name)
+        return contextlib.nullcontext() if kind and kind.is_bounded else self._free
 
     async def _decide(
         self, spec: VerifierSpec, completion: str, reference: str, origin: Origin | None

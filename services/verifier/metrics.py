@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from rlsd.trajectory import Verdict
 
@@ -17,6 +17,12 @@ DURATION = Histogram(
 )
 GROUPS = Counter(
     "rlsd_verifier_groups", "Groups verified: passed on, or why they were rejected.", ["outcome"]
+)
+
+ISOLATION = Gauge(
+    "rlsd_verifier_isolation_info",
+    "1 for the sandbox that runs code: its tier and the name of its policy.",
+    ["tier", "policy"],
 )
 
 

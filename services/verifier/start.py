@@ -21,16 +21,21 @@ _HTTP_DRAIN_S = 10.0
 
 
 async def start(
-    config: RunConfig | None, *, bind: str, http: str | None, metrics: str | None
+    config: RunConfig | None,
+    section: VerifierSection,
+    *,
+    bind: str,
+    http: str | None,
+    metrics: str | None,
 ) -> None:
     """Serve until SIGTERM.
 
     Args:
         config: the run; without one there is no queue to work on.
+        section: how verdicts are had; the run's own, if there is one.
         http: address of the HTTP face, if wanted.
         metrics: address of the probes alone; the HTTP face has them too.
     """
-    section = config.verifier if config is not None else VerifierSection()
     activity = _activity(config)
     async with open_verifier(section) as verifier:
         run_id = config.run.id if config is not None else ""

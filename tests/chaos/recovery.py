@@ -76,18 +76,19 @@ class Recoveries:
         await self._supervisor.restarted(name, killed)
         pid = self._supervisor.pid(name)
         while self._supervisor.pid(name) == pid:
-            if await _finished(self._metrics[name], _FINISHED[strike.service]):
+            if await num_finished(strike.service, self._metrics[name]):
                 self._measured[strike.service].append(loop.time() - began)
                 return
             await asyncio.sleep(_LOOK_EVERY_S)
         self.cut_short += 1
 
 
-async def _finished(port: int, metric: str) -> float:
-    """The sum of a counter over its labels; 0 while nobody answers."""
+async def num_finished(service: str, port: int, *, host: str = "127.0.0.1") -> float:
+    """Groups that a stage's process has finished since its start; 0 while nobody answers."""
+    metric = _FINISHED[service]
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(2.0):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
             text = (await reader.read()).decode()
             writer.close()

@@ -13,14 +13,14 @@ from pathlib import Path
 
 from rlsd.config import RunConfig
 from tests.chaos.account import Account, audit, published_sha256
-from tests.chaos.system import Exit, Supervisor, chain_run, has_ended, supervised, system
+from tests.chaos.system import Exit, Supervisor, System, chain_run, has_ended, supervised, system
 
 SETTINGS = (
     "run.groups_per_step=4",
     "run.abandoned_after_s=1",
     'method.name="rlsd"',
-    "rollout.group_size=8",
-    "rollout.max_batch=8",
+    "rollout.group_size=32",  # with fewer, whole steps have groups without variance alone
+    "rollout.max_batch=32",
     "teacher.max_groups=1",
     "learner.checkpoint_every=3",
     "learner.stage_timeout_s=60",
@@ -40,7 +40,9 @@ class Ended:
 def train(
     folder: Path,
     *settings: str,
+    instances: dict[str, int] = INSTANCES,
     environment: Callable[[str, Path], dict[str, str]] = lambda _, __: {},
+    arrange: Callable[[System], System] = lambda parts: parts,
     disturb: Callable[[RunConfig, Supervisor], Awaitable[None]] | None = None,
     timeout_s: float = 240.0,
 ) -> Ended:
@@ -48,12 +50,14 @@ def train(
 
     Args:
         environment: more variables, by the child's name and the run's folder.
+        arrange: changes the processes before they are started.
         disturb: what happens meanwhile; the run goes on after it.
     """
     config, path = chain_run(folder, *SETTINGS, *settings)
     parts = system(
-        config, path, instances=INSTANCES, environment=lambda name: environment(name, folder)
+        config, path, instances=instances, environment=lambda name: environment(name, folder)
     )
+    parts = arrange(parts)
 
     async def finish() -> Ended:
         async with supervised(parts.children, is_finished=has_ended(config)) as supervisor:

@@ -113,15 +113,20 @@ async def supervised(
             yield supervisor
         finally:
             supervisor.kill_all()
+            for child in supervisor.children.values():
+                if child.process is not None:
+                    await child.process.wait()
 
 
-def redis_child(port: int, folder: Path, *, keeps_data: bool = False) -> Child:
+def redis_child(
+    port: int, folder: Path, *, keeps_data: bool = False, bind: Sequence[str] = ("127.0.0.1",)
+) -> Child:
     """A Redis server; without `keeps_data` it comes back empty."""
     kept = ["--appendonly", "yes", "--appendfsync", "always"] if keeps_data else []
     folder.mkdir(parents=True, exist_ok=True)
     command = [
         *_dying_with_parent(),
-        *(str(find_server()), "--bind", "127.0.0.1", "--port", str(port)),
+        *(str(find_server()), "--bind", *bind, "--port", str(port), "--protected-mode", "no"),
         *("--save", "", *(kept or ["--appendonly", "no"]), "--dir", str(folder)),
     ]
     return Child(
@@ -136,6 +141,7 @@ class System:
     children: tuple[Child, ...]
     metrics: dict[str, int]
     """Ports of `/metrics` by child."""
+    redis_port: int
     redis_url: str
 
 
@@ -195,11 +201,15 @@ def system(
         for s in instances
         if instances[s]
     }
+
+    def ranks(name: str) -> int:
+        return config.learner.ranks if name == "learner" else 1
+
     children = [
         Child(
             name=name,
             command=[
-                *service_command(name.partition("-")[0], config_path),
+                *service_command(name.partition("-")[0], config_path, ranks=ranks(name)),
                 f"--bind=127.0.0.1:{bound[name]}",
                 f"--metrics=127.0.0.1:{metrics[name]}",
             ],
@@ -209,7 +219,9 @@ def system(
         for name in names
     ]
     redis = redis_child(redis_port, config.run_dir / "redis")
-    return System(children=(redis, *children), metrics=metrics, redis_url=url)
+    return System(
+        children=(redis, *children), metrics=metrics, redis_port=redis_port, redis_url=url
+    )
 
 
 def fixed_ports(count: int) -> list[int]:

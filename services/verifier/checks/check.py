@@ -78,6 +78,8 @@ class Kind:
 
     check: Check[Any]
     params: type[Params]
+    is_bounded: bool = False
+    """Whether it bounds its own checks: then one that waits keeps no other kind waiting."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +109,7 @@ def read_params(kind: str, model: type[P], params: Mapping[str, Any]) -> P:
     try:
         return model.model_validate(dict(params))
     except ValidationError as cause:
-        known = ", ".join(model.model_fields) or "none"
+        known = ", ".join(f.alias or n for n, f in model.model_fields.items()) or "none"
         found = "; ".join(_explain(error, known) for error in cause.errors(include_url=False))
         raise InvalidTask(f"params of {kind!r}: {found}") from cause
 

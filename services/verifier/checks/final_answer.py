@@ -1,4 +1,4 @@
-r"""Where a completion states its final answer: the last `\boxed{…}`, and boxes joined to it.
+r"""Where a completion states its final answer: the last `\boxed{…}` or `\fbox{…}`, and those joined.
 
 Every scan is linear: completions are written by whatever the policy has become.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_BOX = "\\boxed"
+_BOXES = ("\\boxed", "\\fbox")
+_MOST_NESTED = 8
 _MOST_JOINED = 8
 _LONGEST_GAP = 40
 _MARKUP = re.compile(r"[\s$()\[\]\\]+")
@@ -24,9 +25,18 @@ class Box:
 
 
 def last_box(text: str) -> Box | None:
-    """The last box of a text; None when there is none."""
-    start = text.rfind(_BOX)
-    return None if start < 0 else _box_at(text, start, len(text))
+    """The last box of a text, with the boxes around it; None when there is none."""
+    start, name = _last_start(text, len(text))
+    if start < 0:
+        return None
+    box = _box_at(text, start, len(text), name)
+    for _ in range(_MOST_NESTED):
+        start, name = _last_start(text, box.start)
+        around = _box_at(text, start, len(text), name) if start >= 0 else None
+        if around is None or around.content is None or around.end < box.end:
+            break
+        box = around
+    return box
 
 
 def joined_boxes(text: str, last: Box) -> tuple[list[str], bool]:
@@ -39,8 +49,8 @@ def joined_boxes(text: str, last: Box) -> tuple[list[str], bool]:
     has_or = False
     right = last
     while len(contents) < _MOST_JOINED:
-        start = text.rfind(_BOX, 0, right.start)
-        left = None if start < 0 else _box_at(text, start, right.start)
+        start, name = _last_start(text, right.start)
+        left = None if start < 0 else _box_at(text, start, right.start, name)
         if left is None or left.content is None or right.start - left.end > _LONGEST_GAP:
             break
         connector = _MARKUP.sub("", text[left.end : right.start]).casefold()
@@ -53,8 +63,13 @@ def joined_boxes(text: str, last: Box) -> tuple[list[str], bool]:
     return contents, has_or
 
 
-def _box_at(text: str, start: int, limit: int) -> Box:
-    position = start + len(_BOX)
+def _last_start(text: str, limit: int) -> tuple[int, str]:
+    """Where the last box before `limit` starts (-1: nowhere), and what it is called."""
+    return max((text.rfind(name, 0, limit), name) for name in _BOXES)
+
+
+def _box_at(text: str, start: int, limit: int, name: str) -> Box:
+    position = start + len(name)
     while position < limit and text[position] == " ":
         position += 1
     if position < limit and text[position] != "{":

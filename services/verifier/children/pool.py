@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sys
 from json import loads
@@ -18,10 +19,20 @@ from typing import Any, Self
 from rlsd.errors import VerifierError, boundary
 from services.verifier.children.frames import HEADER, body_length, pack
 
+_LOG = logging.getLogger(__name__)
 _START_TIMEOUT_S = 60.0
 _CHILD = "services.verifier.children.child"
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
 """Everything else stays here: the child reads what a model wrote, and needs no secrets."""
+
+
+class ChildDied(VerifierError):
+    """A child ended in the middle of a question."""
+
+    def __init__(self, message: str, *, signal: int | None) -> None:
+        """`signal` is what ended it; None when it left by itself."""
+        super().__init__(message)
+        self.signal = signal
 
 
 class ChildPool:
@@ -65,7 +76,8 @@ class ChildPool:
 
         Raises:
             TimeoutError: the deadline passed; the child has been replaced.
-            VerifierError: the child died, or none could be started.
+            ChildDied: it ended by itself, or was killed from outside.
+            VerifierError: no child could be started, or one broke the protocol.
         """
         child = await self._idle.get()
         try:
@@ -115,11 +127,13 @@ class Child:
             return
         try:
             async with asyncio.timeout(_START_TIMEOUT_S):
-                await self._receive()
+                ready = await self._receive()
         except (VerifierError, TimeoutError) as cause:
             raise VerifierError(
                 f"{self._name} does not start ({cause}); is rlsd[verifier] installed?"
             ) from cause
+        if ready["lacks"]:
+            _LOG.warning("%s is less confined: no %s here", self._name, ", ".join(ready["lacks"]))
         self._is_ready = True
 
     async def ask(self, question: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:
@@ -150,7 +164,7 @@ class Child:
             process.stdin.write(pack(question))
             await process.stdin.drain()
         except ConnectionError as cause:
-            raise VerifierError(await self._epitaph()) from cause
+            raise await self._death() from cause
         reply: dict[str, Any] = await self._receive()
         return reply
 
@@ -161,13 +175,14 @@ class Child:
             header = await process.stdout.readexactly(HEADER.size)
             return loads(await process.stdout.readexactly(body_length(header)))
         except (asyncio.IncompleteReadError, ConnectionError) as cause:
-            raise VerifierError(await self._epitaph()) from cause
+            raise await self._death() from cause
         except ValueError as cause:
             raise VerifierError(f"{self._name} broke its protocol: {cause}") from cause
 
-    async def _epitaph(self) -> str:
+    async def _death(self) -> ChildDied:
         code = await self._running.wait()
-        return f"{self._name} died ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        return ChildDied(f"{self._name} died ({how})", signal=-code if code < 0 else None)
 
     @property
     def _name(self) -> str:

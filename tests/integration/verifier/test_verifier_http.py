@@ -19,7 +19,7 @@ async def test_a_batch_comes_back_in_order_with_three_valued_verdicts(client):
     items = [
         RIGHT,
         {"kind": "math", "completion": r"\boxed{3}", "reference": "4"},
-        {"kind": "math", "completion": r"\boxed{10^{9\cdot 9^{9}}}", "reference": "4"},
+        {"kind": "math", "completion": r"\boxed{(99999^{99999})^{99999}}", "reference": "4"},
         {"kind": "sorcery", "completion": "", "reference": ""},
         {"kind": "choice", "params": {"choices": 3}, "completion": "", "reference": ""},
     ]
@@ -33,7 +33,9 @@ async def test_a_batch_comes_back_in_order_with_three_valued_verdicts(client):
         ("error", None),
         ("error", None),
     ]
-    assert all(set(v) == {"outcome", "reward", "reason", "duration_s", "isolation"} for v in verdicts)
+    assert all(
+        set(v) == {"outcome", "reward", "reason", "duration_s", "isolation"} for v in verdicts
+    )
     assert "unknown verifier kind 'sorcery'" in verdicts[3]["reason"]
     assert "choices: input should be a valid list" in verdicts[4]["reason"]
 

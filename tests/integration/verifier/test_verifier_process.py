@@ -5,7 +5,11 @@ import sys
 import httpx
 import pytest
 
-from rlsd.serving.channel import wait_until_serving
+from rlsd.serving.channel import open_channel, wait_until_serving
+from rlsd.trajectory import VerifierSpec
+from rlsd.wire.convert import spec_to_proto, verdict_from_proto
+from rlsd.wire.v1 import verifier_service_pb2 as pb
+from rlsd.wire.v1 import verifier_service_pb2_grpc as rpc
 
 
 def _free_port():
@@ -57,8 +61,42 @@ async def test_alone_it_serves_both_faces_until_it_is_told_to_stop():
     assert process.returncode == 0
 
 
-async def test_an_override_without_a_configuration_is_wrong_usage():
-    process = await _start("--set", "verifier.timeout_s=1")
-    _, errors = await process.communicate()
-    assert process.returncode == 2
-    assert b"--set overrides a value of --config; give that too" in errors
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("verifier.timout_s=1", b"verifier.timout_s: unknown key; did you mean 'timeout_s'?"),
+        ("verifier.timeout_s=-1", b"verifier.timeout_s: input should be greater than 0, got -1"),
+        ("verifier.kinds=['sorcery']", b"verifier.kinds: no kind sorcery; known: choice"),
+        ("run.id=x", b"--set run: without --config only verifier.KEY=VALUE can be set"),
+        ("verifier", b"--set 'verifier': write it as section.key=value"),
+    ],
+)
+async def test_a_wrong_override_without_a_configuration_is_one_line(override, message):
+    process = await _start("--set", override)
+    output, errors = await process.communicate()
+    assert (process.returncode, output) == (1, b"")
+    assert message in errors
+    assert b"Traceback" not in errors
+
+
+async def test_alone_it_has_only_the_kinds_that_are_named_and_exist():
+    address = f"127.0.0.1:{_free_port()}"
+    process = await _start("--bind", address, "--only", "exact", "--only", "sorcery")
+    try:
+        await _ready(process)
+        async with open_channel(address) as channel:
+            stub = rpc.VerifierServiceStub(channel)
+            found = []
+            for kind in ("exact", "choice", "sorcery"):
+                spec = spec_to_proto(VerifierSpec(kind=kind))
+                request = pb.CheckRequest(verifier=spec, completion="4", reference="4")
+                found.append((await stub.Check(request, timeout=10)).verdict)
+    finally:
+        process.terminate()
+        await process.communicate()
+    scored, *unknown = (verdict_from_proto(verdict) for verdict in found)
+    assert scored.reward == 1.0
+    assert [v.reason for v in unknown] == [
+        "unknown verifier kind 'choice'; known: exact",
+        "unknown verifier kind 'sorcery'; known: exact",
+    ]

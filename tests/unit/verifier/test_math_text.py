@@ -1,3 +1,5 @@
+import contextlib
+import time
 from fractions import Fraction
 
 import pytest
@@ -5,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.verifier.checks.math import text as math_text
-from services.verifier.checks.math.screen import Refused, screen
+from services.verifier.checks.math.answer import final_answer
+from services.verifier.checks.math.compare import same_at_sight
+from services.verifier.checks.math.screen import Refused, screen, screen_sums
 
 
 @pytest.mark.parametrize(
@@ -39,7 +43,7 @@ def test_plainly_written_numbers_are_read_exactly(written, value):
     assert number.value == value
 
 
-@pytest.mark.parametrize("written", ["", "1,2", "x", "1/0", "1 234", "5 cm", "--3", "1e9999", "."])
+@pytest.mark.parametrize("written", ["", "1,2", "x", "1/0", "1 23", "5 cm", "--3", "1e9999", "."])
 def test_what_is_not_a_plain_number_is_left_to_algebra(written):
     assert math_text.as_number(math_text.plain(written)) is None
 
@@ -67,11 +71,49 @@ def test_superscripts_are_exponents():
 
 
 def test_the_last_box_is_the_answer():
-    assert math_text.final_answer(r"\boxed{1} but then \boxed{\frac{1}{2}}.").text == r"\frac{1}{2}"
+    assert final_answer(r"\boxed{1} but then \boxed{\frac{1}{2}}.").text == r"\frac{1}{2}"
+
+
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [
+        (r"\boxed{\boxed{7}8}", "{7}8"),
+        (r"\fbox{7}", "7"),
+        ("a\n#### 7 dollars", "7 dollars"),
+        ("#### Step 3\nSo it is 8.", "8"),
+        ("<answer>7</answer>", "7"),
+        ("Answer: $2$ and $3$.", "2 and 3"),
+        ("The answer is that she has 18 dollars left, since 20 - 2 = 18.", "18 dollars left"),
+        ("So she has 18 dollars left.", "18"),
+        ("The roots are 2 and 3.", "2 and 3"),
+        ("It is at (2, -1).", "(2, -1)"),
+        ("I do not know.", ""),
+    ],
+)
+def test_an_answer_is_found_wherever_it_is_stated(completion, text):
+    assert final_answer(completion).text == text
+
+
+@pytest.mark.parametrize("text", ["aaaa " * 300, "$" * 1900, r"\(" * 900, "answer is " * 180])
+def test_finding_an_answer_takes_no_time_whatever_is_written(text):
+    started = time.process_time()
+    with contextlib.suppress(Refused):
+        final_answer(text)
+        final_answer(f"The answer is {text}")
+    assert time.process_time() - started < 0.5
+
+
+@pytest.mark.parametrize(
+    "text", [r"(x+1)^{201}", r"(x+y+z+w)^{300}", "(2x-3)^999", r"(a+b)^{100000}"]
+)
+def test_high_powers_of_sums_are_refused_as_answers_alone(text):
+    screen(text)
+    with pytest.raises(Refused, match="a power of a sum over 200"):
+        screen_sums(text)
 
 
 def test_boxes_joined_by_and_are_one_list():
-    assert math_text.final_answer(r"$\boxed{1}$ and $\boxed{2}$").text == "1, 2"
+    assert final_answer(r"$\boxed{1}$ and $\boxed{2}$").text == "1, 2"
 
 
 @pytest.mark.parametrize(
@@ -85,7 +127,7 @@ def test_boxes_joined_by_and_are_one_list():
 )
 def test_a_box_that_gives_no_answer_is_refused(completion, message):
     with pytest.raises(Refused, match=message):
-        math_text.final_answer(completion)
+        final_answer(completion)
 
 
 @pytest.mark.parametrize(
@@ -102,6 +144,14 @@ def test_a_box_that_gives_no_answer_is_refused(completion, message):
         ("5001!", "factorial over"),
         ("((20!)!)!", "factorial of a factorial"),
         ("3!!!", "factorial of a factorial"),
+        (r"10^{9\cdot 9^{9}}", "exponent"),
+        (r"e^{e^{e^{x^x}}}", "exponents 4 deep"),
+        ("a^a^a^a^a", "exponents 4 deep"),
+        ("(10^9)!", "factorial of a power"),
+        (r"\binom{10^9}{5}", "binomial over"),
+        (r"\sum_{k=1}^{20000} k^k", "a bound over"),
+        (r"\prod_{k=1}^{100000} k", "a bound over"),
+        ("x+" * 1501 + "x", "characters"),
     ],
 )
 def test_size_bombs_are_refused(text, message):
@@ -120,12 +170,11 @@ def test_ordinary_sizes_are_not_refused(text):
 @given(st.text(st.sampled_from("$\\(){}[]^!0123456789.,= boxed") | st.characters(), max_size=80))
 def test_any_text_is_an_answer_or_refused(completion):
     try:
-        answer = math_text.final_answer(completion)
+        answer = final_answer(completion)
         plain = math_text.plain(answer.text)
         screen(plain)
     except Refused:
         return
     math_text.as_number(plain)
-    math_text.as_words(plain)
-    math_text.stated_words(plain)
-    math_text.is_false_equation(plain)
+    same_at_sight(plain, "x+1")
+    same_at_sight("x+1", plain)

@@ -6,6 +6,7 @@ Numbers and words are compared here, exactly; only what needs algebra goes to a 
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import AsyncIterator
 
 from rlsd.errors import VerifierError
@@ -13,7 +14,9 @@ from rlsd.trajectory import Verdict, VerdictOutcome
 from services.verifier.checks.check import InvalidTask, Kind, Params, Setup, Task, scored
 from services.verifier.checks.math import text
 from services.verifier.checks.math.algebra import Comparison
-from services.verifier.checks.math.screen import Refused, screen
+from services.verifier.checks.math.answer import final_answer
+from services.verifier.checks.math.compare import same_at_sight
+from services.verifier.checks.math.screen import Refused, screen, screen_sums
 from services.verifier.children.pool import ChildPool
 
 _ALGEBRA = "services.verifier.checks.math.algebra"
@@ -44,23 +47,24 @@ class MathCheck:
         """1 for an equal answer; 0 for another, an unreadable one or a refused one."""
         expected = _readable(task.reference)
         try:
-            found = text.final_answer(completion)
-            answer = text.plain(found.text)
+            found = final_answer(completion)
+            words = text.as_words(expected)
+            answer = text.plain(found.text if words is None else found.words)
+            answer = text.without_option(expected, answer)
+            if not answer:
+                return scored(0.0, "no answer")
+            is_same = same_at_sight(expected, answer)
+            if is_same is not None:
+                return scored(float(is_same), "compared as they stand")
             screen(answer)
+            screen_sums(answer)
         except Refused as refusal:
             return scored(0.0, f"refused: {refusal}")
-        if not answer:
-            return scored(0.0, "no answer")
-        verdict = _without_algebra(expected, answer, is_located=found.is_located)
-        if verdict is not None:
-            return verdict
-        return await self._algebra(expected, answer, is_located=found.is_located)
+        return await self._algebra(expected, answer)
 
-    async def _algebra(self, expected: str, answer: str, *, is_located: bool) -> Verdict:
+    async def _algebra(self, expected: str, answer: str) -> Verdict:
         try:
-            reply = await self._pool.ask(
-                {"reference": expected, "answer": answer, "is_located": is_located}
-            )
+            reply = await self._pool.ask({"reference": expected, "answer": answer})
         except TimeoutError:
             return Verdict(outcome=VerdictOutcome.TIMEOUT, reason="algebra took too long")
         match reply["comparison"]:
@@ -81,28 +85,11 @@ def _readable(reference: str) -> str:
     expected = text.plain(text.unboxed(reference))
     if not expected:
         raise InvalidTask("the reference is empty; give the expected answer")
-    if len(expected) > text.ANSWER_LIMIT:
-        raise InvalidTask(f"the reference has more than {text.ANSWER_LIMIT} characters")
     try:
         screen(expected)
     except Refused as refusal:
         raise InvalidTask(f"the reference has {refusal}") from refusal
+    is_readable = re.search(r"\w|\\", expected) and expected.count("{") == expected.count("}")
+    if not is_readable:
+        raise InvalidTask(f"the reference {expected[:80]!r} cannot be read as mathematics")
     return expected
-
-
-def _without_algebra(expected: str, answer: str, *, is_located: bool) -> Verdict | None:
-    """The verdict that follows from the texts alone, if one does."""
-    words = text.as_words(expected)
-    if words is not None:
-        given = text.as_words(answer) if is_located else text.stated_words(answer)
-        return scored(float(given == words), "compared as words")
-    if not is_located:
-        return None
-    if text.is_false_equation(answer):
-        return scored(0.0, "an equation that does not hold")
-    if text.differ_in_brackets(expected, answer):
-        return scored(0.0, "different brackets")
-    left, right = text.as_number(expected), text.as_number(answer)
-    if left is None or right is None:
-        return None
-    return scored(float(text.same_number(left, right)), "compared as numbers")

@@ -1,4 +1,4 @@
-"""Mathematical text before any algebra: the final answer, normal form, numbers, words. Pure.
+"""Mathematical text before any algebra: normal form, numbers, words. Pure.
 
 What can be decided here never reaches sympy.
 """
@@ -9,15 +9,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from itertools import pairwise
 
-from services.verifier.checks.final_answer import joined_boxes, last_box
-from services.verifier.checks.math.screen import Refused
+from services.verifier.checks.final_answer import last_box
 
-ANSWER_LIMIT = 20_000
-"""Characters from the last box to the end of a completion."""
-_TAIL = 2_000
-"""Characters at the end of a completion without a box in which an answer is looked for."""
 _LONGEST_NUMBER = 1_000
 _TOLERANCE = Fraction(1, 10**6)
 
@@ -32,17 +26,47 @@ _TO_PLAIN = str.maketrans(
         "⁄": "/",
         "π": r"\pi ",
         "∞": r"\infty ",
+        "°": r"^\circ ",
+        "≤": r"\le ",
+        "≥": r"\ge ",
+        "≠": r"\ne ",
+        "≈": r"\approx ",
+        "±": r"\pm ",
+        "∪": r"\cup ",
+        "∩": r"\cap ",
+        "∈": r"\in ",
+        "∅": r"\emptyset ",
+        "⟨": r"\langle ",
+        "⟩": r"\rangle ",
+        "ℝ": r"\mathbb{R} ",
     }
 )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
-    """The final answer of a completion, not yet in normal form."""
-
-    text: str
-    is_located: bool
-    """The text is the answer and nothing else; otherwise the answer is somewhere in it."""
+_SYNONYMS = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (r"\\(?:left|right|[bB]igg?[lr]?)(?![a-zA-Z])|\\[!,;:]|\\displaystyle(?![a-zA-Z])", ""),
+        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+        (r"\\(?:leqslant|leq)(?![a-zA-Z])", r"\\le"),
+        (r"\\(?:geqslant|geq)(?![a-zA-Z])", r"\\ge"),
+        (r"\\neq(?![a-zA-Z])|(?<=[^!])!=", r"\\ne"),
+        (r"<=", r"\\le "),
+        (r">=", r"\\ge "),
+        (r"\\lt(?![a-zA-Z])", "<"),
+        (r"\\gt(?![a-zA-Z])", ">"),
+        (r"\\varnothing(?![a-zA-Z])", r"\\emptyset"),
+        (r"\\[lr]brace(?![a-zA-Z])", lambda m: r"\{" if m[0] == r"\lbrace" else r"\}"),
+        (r"\\q?quad(?![a-zA-Z])", " , "),
+        (r"(?<!\\)\\ |~", " "),
+        (r"√\s*(\d+|[a-zA-Z]|\([^()]*\))", r"\\sqrt{\1}"),
+        (r"\{\s*([-\w+]{1,20})\s*\\over\s+([-\w+]{1,20})\s*\}", r"\\frac{\1}{\2}"),
+        (r"\{?\s*([-\w+]{1,20})\s*\\choose\s*([-\w+]{1,20})\s*\}?", r"\\binom{\1}{\2}"),
+        (r"(?<![a-zA-Z\\])infinity(?![a-zA-Z])", r"\\infty "),
+        (r"\\checkmark(?![a-zA-Z])|^\s*(?:=|\\approx(?![a-zA-Z])|\\sim(?![a-zA-Z]))", ""),
+        (r"\\(?:bf|rm|it)(?![a-zA-Z])", ""),
+        (r"\s+", " "),
+    )
+)
+"""Ways to write the same; in this order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,42 +77,15 @@ class Number:
     is_integer_literal: bool
 
 
-def final_answer(completion: str) -> Answer:
-    """What a completion gives as its answer.
-
-    Raises:
-        Refused: no answer can be singled out, or it is too long.
-    """
-    box = last_box(completion)
-    if box is None:
-        return _unboxed(completion)
-    if len(completion) - box.start > ANSWER_LIMIT:
-        raise Refused(f"more than {ANSWER_LIMIT} characters from the last box on")
-    if box.content is None:
-        raise Refused("the last box is not closed")
-    contents, has_or = joined_boxes(completion, box)
-    if has_or:
-        raise Refused("two different boxes joined by or")
-    return Answer(text=", ".join(contents), is_located=True)
-
-
-def _unboxed(completion: str) -> Answer:
-    tail = completion[-_TAIL:].strip()
-    _, marker, marked = tail.rpartition("####")
-    if marker:
-        return Answer(text=marked, is_located=True)
-    is_bare = "\n" not in tail and len(completion) < 100 and not re.search(r"[^\W\d]{3,}", tail)
-    return Answer(text=tail, is_located=is_bare)
-
-
 def plain(text: str) -> str:
     """Normal form: NFKC, one kind of minus, no invisible characters, no outer dollars or stop."""
     text = re.sub(f"[{_SUPERSCRIPTS}]+", lambda m: f"^{{{m[0]}}}", text)
     if not text.isascii():
         text = "".join(_spelled_out(c) for c in text)
     text = unicodedata.normalize("NFKC", text.translate(_TO_PLAIN)).translate(_TO_PLAIN)
-    text = re.sub(r"\\(?:left|right)(?![a-zA-Z])|\\[!,;:]", "", text)
-    return _unwrapped(re.sub(r"\s+", " ", text).strip())
+    for pattern, replacement in _SYNONYMS:
+        text = pattern.sub(replacement, text)
+    return _unwrapped(text.strip())
 
 
 def unboxed(reference: str) -> str:
@@ -106,19 +103,35 @@ def _spelled_out(character: str) -> str:
     return character
 
 
+_WRAPPERS = (
+    ("$$", "$$"),
+    ("$", "$"),
+    (r"\(", r"\)"),
+    (r"\[", r"\]"),
+    ("{", "}"),
+    ("**", "**"),
+    ("`", "`"),
+    (r"\text{", "}"),
+    (r"\mathbf{", "}"),
+    (r"\mathrm{", "}"),
+)
+
+
 def _unwrapped(text: str) -> str:
     while True:
         stripped = text.rstrip(".。, ") if not text.endswith("..") else text
-        for opening, closing in (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]")):
+        for opening, closing in _WRAPPERS:
             inner = stripped[len(opening) : -len(closing)]
-            if stripped == opening + inner + closing and opening not in inner:
+            is_wrapped = stripped == opening + inner + closing
+            if is_wrapped and opening not in inner and closing not in inner:
                 stripped = inner.strip()
         if stripped == text:
             return text
         text = stripped
 
 
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_REPEATING = re.compile(r"(-?)(\d*)\.(\d*)\\(?:overline|bar|overbar|dot)\s*\{\s*(\d{1,50})\s*\}")
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d{1,3}(?:[ ]\d{3})+|\d+)"
 _DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
     rf"""(?P<sign>[+-]?)\s*(?:\\?\$|€|£)?\s*
@@ -136,6 +149,8 @@ _NUMBER = re.compile(
 def as_number(text: str) -> Number | None:
     """The number that a text in normal form is; None when it is anything else."""
     text = text.replace("{,}", ",")
+    if repeating := _REPEATING.fullmatch(text[:_LONGEST_NUMBER]):
+        return _repeating_number(repeating)
     match = _NUMBER.fullmatch(text) if len(text) <= _LONGEST_NUMBER else None
     if match is None:
         return None
@@ -148,7 +163,7 @@ def as_number(text: str) -> Number | None:
             return None
         value = whole + Fraction(int(top), bottom)
     else:
-        decimal = part["decimal"].replace(",", "").rstrip(".")
+        decimal = part["decimal"].replace(",", "").replace(" ", "").rstrip(".")
         exponent = int(part["e"] or part["e1"] or part["e2"] or 0)
         value = Fraction(decimal) * Fraction(10) ** exponent
     if part["percent"]:
@@ -158,6 +173,21 @@ def as_number(text: str) -> Number | None:
         value=-value if part["sign"] == "-" else value,
         is_integer_literal=is_literal and value.denominator == 1,
     )
+
+
+def _repeating_number(match: re.Match[str]) -> Number:
+    r"""0.1\overline{6} is 16/90 - 1/90."""
+    sign, whole, fixed, repeated = match.groups()
+    scale = 10 ** len(fixed)
+    value = Fraction(int(whole + fixed or "0"), scale)
+    value += Fraction(int(repeated), scale * (10 ** len(repeated) - 1))
+    return Number(value=-value if sign else value, is_integer_literal=False)
+
+
+def with_decimal_comma(text: str) -> Number | None:
+    """The number that a text is when its comma is a decimal one (3,14 but not 3,140)."""
+    match = re.fullmatch(r"(-?\d+),(\d{1,2}|\d{4,20})", text)
+    return as_number(f"{match[1]}.{match[2]}") if match else None
 
 
 def same_number(reference: Number, answer: Number) -> bool:
@@ -175,33 +205,34 @@ def as_words(text: str) -> str | None:
 
     As mathematics, words are products of letters, and "tea" equals "eat".
     """
-    bare = re.sub(r"\\(?:text\w*|mathrm|mathbf|mbox)\s*\{([^{}]*)\}", r"\1", text)
-    bare = bare.replace("\\ ", " ").replace("~", " ")
-    if not re.fullmatch(r"[^\W\d_](?:[^\W\d_]|[ ,.'’-])*", bare):
+    bare = as_bare(text)
+    if single := re.fullmatch(r"\s*\(([a-zA-Z])\)\s*", bare):
+        bare = single[1]
+    bare = bare.strip().strip("\"“”'")
+    if re.fullmatch(r"[A-Z]{1,4}", bare):
+        return bare.casefold()
+    if not re.fullmatch(r"[^\W\d_](?:[^\W\d_]|[ ,.'’&-])*", bare):
         return None
     if not re.search(r"[^\W\d_]{3}|[\u3040-\ud7ff]", bare):
         return None
-    return re.sub(r"\s+", " ", bare).strip(" .,").casefold()
+    if re.fullmatch(r"[b-df-hj-np-tv-z]{3}", bare):
+        return None  # xyz
+    found = re.sub(r"\s+", " ", bare).strip(" .,").casefold()
+    return re.sub(r"^(?:an?|the) (?=.)", "", found)
 
 
-def stated_words(text: str) -> str | None:
-    """The same of prose: what follows its last "answer is" or "answer:"."""
-    stated = re.findall(r"(?i)\banswer(?: is|:)[\s*:]*([^.\n]*)", text)
-    return as_words(plain((stated[-1] if stated else text).strip("* \n")))
+_OPTION = re.compile(r"(?:\\text\w*\{)?\s*\(([A-H])\)\s*\}?\s*(\S.*)")
 
 
-def is_false_equation(text: str) -> bool:
-    """Whether a text is an equation between numbers that does not hold (5=6)."""
-    sides = [as_number(side.strip()) for side in text.split("=")] if text.count("=") < 20 else []
-    return any(
-        left is not None and right is not None and left.value != right.value
-        for left, right in pairwise(sides)
-    )
+def without_option(expected: str, answer: str) -> str:
+    """An answer "(C) 15" as its letter or its content, whichever the reference is."""
+    match = _OPTION.fullmatch(answer)
+    if match is None:
+        return answer
+    is_letter = re.fullmatch(r"\(?[A-H]\)?", as_bare(expected)) is not None
+    return match[1] if is_letter else match[2]
 
 
-def differ_in_brackets(reference: str, answer: str) -> bool:
-    """Whether one is a tuple or interval and the other a set, which sympy may call equal."""
-    return any(
-        a.startswith(("(", "[")) and b.startswith(r"\{")
-        for a, b in ((reference, answer), (answer, reference))
-    )
+def as_bare(text: str) -> str:
+    r"""Without \text{…} around its parts."""
+    return re.sub(r"\\(?:text\w*|mathrm|mathbf|mathit|mbox)\s*\{([^{}]*)\}", r"\1", text)

@@ -1,0 +1,24 @@
+"""Write the chain's prompts for this verifier: python -m examples.enterprise_verifier.records.
+
+Into runs/, from examples/chain/*.jsonl; only the `verifier` of each record is another.
+"""
+
+from pathlib import Path
+
+from examples.chain import records
+
+VERIFIER = {"kind": "http", "params": {"verifier": "chain", "task": {"after": "#"}}}
+
+
+def main() -> None:
+    """Write both files."""
+    folder = Path("runs/enterprise_verifier")
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in ("train.jsonl", "held_out.jsonl"):
+        changed = [line | {"verifier": VERIFIER} for line in records.read(records.HERE / name)]
+        records.write(changed, folder / name)
+        print(f"{folder / name}: {len(changed)} records")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Shapes that verifiers speak: each translates the native request and its answer, purely."""

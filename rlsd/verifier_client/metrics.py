@@ -1,0 +1,28 @@
+"""Metrics of calls to outside verifiers; `verifier` is a name of the run's configuration."""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Gauge, Histogram
+
+TRIES = Counter(
+    "rlsd_verifier_http_tries",
+    "Requests by how they ended: scored, error, broken, forbidden, unavailable, timeout.",
+    ["verifier", "result"],
+)
+RETRIES = Counter("rlsd_verifier_http_retries", "Tries after the first one.", ["verifier"])
+CLAMPED = Counter(
+    "rlsd_verifier_http_clamped", "Scores outside score_min and score_max.", ["verifier"]
+)
+CIRCUIT = Gauge("rlsd_verifier_http_circuit_state", "0 closed, 1 half open, 2 open.", ["verifier"])
+WAITING = Gauge(
+    "rlsd_verifier_http_waiting", "Checks that wait for the circuit to close.", ["verifier"]
+)
+OUTSTANDING = Gauge(
+    "rlsd_verifier_http_outstanding", "Checks that are being asked for now.", ["verifier"]
+)
+DURATION = Histogram(
+    "rlsd_verifier_http_try_duration_seconds",
+    "One request until its answer is complete.",
+    ["verifier"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)

@@ -1,0 +1,1 @@
+"""What passes between this system and a verifier outside it: the native contract, version 1."""

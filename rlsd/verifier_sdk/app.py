@@ -1,0 +1,172 @@
+"""The HTTP service around a check.
+
+POST /v1/verify    the native contract            GET /healthz    whether it answers
+GET  /metrics      for Prometheus                 GET /docs, /openapi.json
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Header, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    generate_latest,
+)
+from pydantic import Field
+
+from rlsd.errors import ConfigError
+from rlsd.serving.body_limit import BodyLimit
+from rlsd.serving.http import split_address
+from rlsd.verifier_contract.native import Answer, VerifyRequest
+from rlsd.verifier_sdk.access import Access, Refused
+from rlsd.verifier_sdk.idempotency import Answers, KeyReused
+from rlsd.verifier_sdk.judging import Check, Judging
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 2 * 1024 * 1024
+
+
+def create_app(  # noqa: PLR0913  each argument is an option of the service
+    check: Check,
+    *,
+    name: str,
+    version: str = "",
+    bearer_file: Path | None = None,
+    hmac_files: Sequence[Path] = (),
+    max_concurrency: int = 64,
+    remembered: int = 10_000,
+) -> FastAPI:
+    """The ASGI application of a check.
+
+    Args:
+        check: a submission in, a number or a `Score` out; plain or async. Whatever it raises is
+            answered as an error.
+        bearer_file: holds the token that requests must show.
+        hmac_files: hold the keys of which one must have signed a request.
+        max_concurrency: calls of `check` at once; a plain function has a thread for each.
+        remembered: answers kept by their Idempotency-Key.
+
+    Raises:
+        ConfigError: a secret cannot be used.
+    """
+    access = Access(bearer=bearer_file, hmac_keys=hmac_files)
+    if access.is_open:
+        log.warning("everybody who reaches this verifier may ask it; set bearer_file or hmac_files")
+    judging = Judging(check, name=name, version=version, max_concurrency=max_concurrency)
+    answers = Answers(size=remembered)
+    telemetry = _Telemetry()
+    app = FastAPI(title=name, version=version or "0", summary="A verifier of completions.")
+    app.add_middleware(BodyLimit, max_body_bytes=MAX_BODY_BYTES)
+    app.add_exception_handler(RequestValidationError, _wrong_body)
+
+    async def allowed(request: Request) -> None:
+        try:
+            access.check(request.headers, await request.body())
+        except Refused as refusal:
+            raise HTTPException(401, str(refusal)) from refusal
+
+    @app.post(
+        "/v1/verify",
+        dependencies=[Depends(allowed)],
+        responses={401: {"description": "No right to ask."}, 409: {"description": "Key reused."}},
+    )
+    async def verify(
+        submission: VerifyRequest,
+        idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
+    ) -> Annotated[Answer, Field(discriminator="outcome")]:
+        """Score one completion; an `error` outcome is no score."""
+        started = time.monotonic()
+        try:
+            if idempotency_key is None:
+                answer = await judging.judge(submission)
+            else:
+                answer = await answers.get(idempotency_key, submission, judging.judge)
+        except KeyReused as cause:
+            raise HTTPException(409, "this Idempotency-Key came with another request") from cause
+        telemetry.observe(answer, time.monotonic() - started)
+        return answer
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the service answers."""
+        return {"status": "ok", "name": name, "version": version}
+
+    @app.get("/metrics", response_class=Response)
+    async def metrics() -> Response:
+        """Prometheus metrics."""
+        return Response(generate_latest(telemetry.registry), media_type=CONTENT_TYPE_LATEST)
+
+    return app
+
+
+def serve(
+    check: Check,
+    *,
+    name: str,
+    bind: str = "127.0.0.1:8900",
+    tls: tuple[Path, Path] | None = None,
+    client_ca: Path | None = None,
+    **options: Any,
+) -> None:
+    """Serve a check until SIGTERM.
+
+    Args:
+        tls: certificate and key.
+        client_ca: clients must show a certificate that goes back to these (mTLS).
+        options: of `create_app`.
+    """
+    import ssl
+
+    import uvicorn
+
+    host, port = split_address(bind, "bind")
+    if client_ca is not None and tls is None:
+        raise ConfigError("client_ca: only with tls; give certificate and key")
+    encryption: dict[str, Any] = {}
+    if tls is not None:
+        encryption = {"ssl_certfile": tls[0], "ssl_keyfile": tls[1]}
+    if client_ca is not None:
+        encryption |= {"ssl_ca_certs": client_ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
+    app = create_app(check, name=name, **options)
+    uvicorn.run(app, host=host, port=port, access_log=False, **encryption)
+
+
+class _Telemetry:
+    """Metrics in a registry of the application's own: a process may hold several."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._answers = Counter(
+            "rlsd_sdk_answers", "Answers by outcome.", ["outcome"], registry=self.registry
+        )
+        self._duration = Histogram(
+            "rlsd_sdk_answer_duration_seconds",
+            "One answer, the wait for a free place included.",
+            registry=self.registry,
+        )
+
+    def observe(self, answer: Answer, duration_s: float) -> None:
+        """Count one answer."""
+        self._answers.labels(answer.outcome).inc()
+        self._duration.observe(duration_s)
+
+
+async def _wrong_body(_: Request, error: Exception) -> JSONResponse:
+    """What is wrong and where, without sending back the completion."""
+    assert isinstance(error, RequestValidationError)
+    found = [
+        {"where": ".".join(str(part)[:40] for part in e["loc"][:6]), "what": e["msg"][:200]}
+        for e in error.errors()[:20]
+    ]
+    return JSONResponse({"detail": found}, status_code=422)

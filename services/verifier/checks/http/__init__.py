@@ -1,0 +1,1 @@
+"""`http`: a verifier outside this system decides."""
