@@ -123,7 +123,7 @@ def verify(
     In: {"id": "a", "kind": "math", "response": "so \\boxed{42}", "reference": "42"}
 
     Out, in the same order: {"id": "a", "outcome": "scored", "score": 1.0, "passed": true,
-    "detail": "compared as numbers", "duration_s": 0.0001}
+    "detail": "compared as they stand", "duration_s": 0.0001}
 
     outcome is scored, error or timeout; score and passed are null unless it is scored, and
     passed means score 1. The service has only the kinds that the file names.

@@ -17,6 +17,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from rlsd.errors import RlsdError, StreamError
 from rlsd.failpoints import failpoint
@@ -25,6 +26,8 @@ from rlsd.streams.stream import Delivery, GroupStream
 from rlsd.telemetry.activity import Activity, State
 
 log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 _CLAIM_WAIT_S = 0.5
 """How long an idle worker may take to see that it should stop."""
@@ -127,10 +130,10 @@ class _Worker:
                     self._job.stage, self._job.consumer, count=free, wait_s=_CLAIM_WAIT_S
                 )
             except StreamError as error:
-                self._outage.began(error)
+                self._outage.began(error, of="claim")
                 await asyncio.wait({stop}, timeout=pauses.next_s())
                 continue
-            self._outage.ended()
+            self._outage.ended(of="claim")
             pauses = _Pauses()
             for delivery in claimed:
                 self._take_on(delivery, tasks)
@@ -158,8 +161,12 @@ class _Worker:
             await self._fail(delivery, error)
         else:
             failpoint("process/advance")
-            await self._persist(lambda: self._stream.advance(delivery, step.to_stage, step.payload))
+            took_effect = await self._persist(
+                lambda: self._stream.advance(delivery, step.to_stage, step.payload)
+            )
             failpoint("advance/next")
+            if not took_effect:  # a zombie's, or sent again after a lost answer
+                log.info("result dropped: the group has left", extra=_fields(delivery))
 
     async def _fail(self, delivery: Delivery, error: RlsdError) -> None:
         reason = f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
@@ -179,18 +186,18 @@ class _Worker:
         await self._persist(lambda: self._stream.bury(delivery, reason, payload))
         log.error("group buried", extra={**_fields(delivery), "reason": reason})
 
-    async def _persist(self, write: Callable[[], Awaitable[object]]) -> None:
+    async def _persist(self, write: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Write until it succeeds: the work behind it costs more than the wait."""
         pauses = _Pauses()
         while True:
             try:
-                await write()
+                answer = await write()
             except StreamError as error:
-                self._outage.began(error)
+                self._outage.began(error, of=write)
                 await asyncio.sleep(pauses.next_s())
             else:
-                self._outage.ended()
-                return
+                self._outage.ended(of=write)
+                return answer
 
     async def _beat(self) -> None:
         while True:
@@ -199,8 +206,9 @@ class _Worker:
             try:
                 lost = await self._stream.beat(held, self._job.consumer)
             except StreamError as error:
-                self._outage.began(error)
+                self._outage.began(error, of="beat")
                 continue
+            self._outage.ended(of="beat")
             still_held = self._in_hand.values()
             for delivery in lost:
                 if delivery in still_held:  # else it was finished while the beat was under way
@@ -225,23 +233,31 @@ class _Worker:
 
 
 class _Outage:
-    """Tells of the beginning and the end of an outage, once each."""
+    """Tells of the beginning and the end of an outage, once each.
+
+    It lasts as long as any kind of call fails: a full Redis refuses writes and still gives out
+    work.
+    """
 
     def __init__(self, stage: Stage, activity: Activity) -> None:
         self._stage = stage
         self._activity = activity
-        self._began_s: float | None = None
+        self._failing: set[object] = set()
+        self._began_s = 0.0
 
-    def began(self, error: StreamError) -> None:
-        if self._began_s is None:
+    def began(self, error: StreamError, *, of: object) -> None:
+        if not self._failing:
             self._began_s = time.monotonic()
             self._activity.hold(State.WAITING_FOR_QUEUES, f"Redis: {error}")
             log.warning("redis unreachable", extra={"stage": self._stage, "reason": str(error)})
+        self._failing.add(of)
 
-    def ended(self) -> None:
-        if self._began_s is not None:
+    def ended(self, *, of: object) -> None:
+        if of not in self._failing:
+            return
+        self._failing.remove(of)
+        if not self._failing:
             lasted_s = time.monotonic() - self._began_s
-            self._began_s = None
             self._activity.release(State.WAITING_FOR_QUEUES)
             log.info("redis reachable", extra={"stage": self._stage, "lasted_s": lasted_s})
 

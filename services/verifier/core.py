@@ -36,6 +36,11 @@ class Verifier:
         self._kinds = kinds
         self._free = asyncio.Semaphore(max_concurrency)
 
+    @property
+    def isolation(self) -> str:
+        """Tier and policy of the sandbox for code; empty when no kind needs one."""
+        return "; ".join(kind.isolation for kind in self._kinds.values() if kind.isolation)
+
     async def check(
         self, spec: VerifierSpec, completion: str, reference: str, *, origin: Origin | None = None
     ) -> Verdict:

@@ -40,7 +40,7 @@ async def start(
     async with open_verifier(section) as verifier:
         run_id = config.run.id if config is not None else ""
         service = VerifierService(verifier, run_id=run_id, activity=activity)
-        probes = Probes(activity=activity)
+        probes = Probes(activity=activity, has=_sandbox(verifier))
 
         def register(server: grpc.aio.Server) -> str:
             rpc.add_VerifierServiceServicer_to_server(service, server)
@@ -58,6 +58,10 @@ async def start(
             loops.append(_http(http, verifier, probes))
         with probes_endpoint(metrics, probes):
             await serve(ServerConfig(bind=bind), register, loops, activity=activity)
+
+
+def _sandbox(verifier: Verifier) -> str:
+    return f"code in sandbox {verifier.isolation}" if verifier.isolation else ""
 
 
 def _activity(config: RunConfig | None) -> Activity:

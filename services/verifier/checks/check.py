@@ -80,6 +80,8 @@ class Kind:
     params: type[Params]
     is_bounded: bool = False
     """Whether it bounds its own checks: then one that waits keeps no other kind waiting."""
+    isolation: str = ""
+    """Tier and policy of the sandbox that it runs code in; empty without one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,3 +170,17 @@ async def test_each_token_is_a_sign_of_life(store):
         service = RolloutService(engine, engine_name="transformers", run_id="run")
         done = await service.generate(group(num=1, temperature=0.0))
     assert len(pulses) >= done.trajectories[0].num_tokens
+
+
+async def test_leaving_the_engine_gives_up_a_generation_that_nobody_waits_for(store):
+    publish(store, 0)
+    pulses: list[None] = []
+    async with TransformersEngine(
+        BASE, store, max_batch=1, pulse=lambda: pulses.append(None)
+    ) as engine:
+        service = RolloutService(engine, engine_name="transformers", run_id="run")
+        generating = asyncio.ensure_future(service.generate(group(num=200)))
+        while len(pulses) < 30:  # noqa: ASYNC110  the compute thread gives no event
+            await asyncio.sleep(0.01)
+        generating.cancel()
+    assert len(pulses) < 200

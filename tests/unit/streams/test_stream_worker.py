@@ -54,6 +54,21 @@ class FlakyStream(MemoryStream):
         return await super().release(*args, **kwargs)
 
 
+class FullStream(MemoryStream):
+    """A memory stream that gives out work and has no room for more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = asyncio.Event()
+        self.is_full = True
+
+    async def advance(self, *args, **kwargs):
+        if self.is_full:
+            self.refused.set()
+            raise StreamError("no room")
+        return await super().advance(*args, **kwargs)
+
+
 async def admit(stream: GroupStream, *group_ids: str) -> None:
     await stream.admit([Entry(group_id=g, payload=g.encode()) for g in group_ids], limit=99)
 
@@ -265,6 +280,22 @@ async def test_worker_outlives_an_outage_and_keeps_finished_work(caplog):
         stream.is_down = False
         await arrivals(stream, Stage.VERIFY, 1)
     assert attempts == 1
+    said = [record.message for record in caplog.records if record.message.startswith("redis")]
+    assert said == ["redis unreachable", "redis reachable"]
+
+
+async def test_a_full_server_is_an_outage_although_it_still_gives_out_work(caplog):
+    caplog.set_level(logging.INFO, logger="rlsd.streams.worker")
+    stream = FullStream()
+    await admit(stream, "a")
+    async with working(stream, to_verify):
+        for more in ("b", "c"):
+            await stream.refused.wait()
+            stream.refused.clear()
+            await admit(stream, more)
+        await stream.refused.wait()
+        stream.is_full = False
+        await arrivals(stream, Stage.VERIFY, 3)
     said = [record.message for record in caplog.records if record.message.startswith("redis")]
     assert said == ["redis unreachable", "redis reachable"]
 

@@ -116,3 +116,8 @@ def test_many_equal_columns_are_no_factorial(num_wrong):
     is_same = same_in_any_column_order(expected, found, groups=[3], tolerance=1e-9)
     assert is_same is (num_wrong == 0)
     assert time.process_time() - started < 1
+
+
+def test_whole_numbers_stay_exact_beside_rounded_ones():
+    assert same([(2**53 + 1, 0.1 + 0.2)], [(2**53 + 1, 0.3)])
+    assert not same([(2**53 + 1, 0.1 + 0.2)], [(2**53, 0.3)])
