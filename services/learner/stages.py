@@ -11,6 +11,7 @@ Both give back every admitted group exactly once, finished, rejected or failed.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from rlsd.config import Addresses
-from rlsd.errors import RlsdError
+from rlsd.errors import RlsdError, StreamError
 from rlsd.routing import route
 from rlsd.serving.channel import calling, open_channel
 from rlsd.streams.stage import Stage
@@ -33,6 +34,10 @@ from rlsd.wire.v1 import (
     verifier_service_pb2,
     verifier_service_pb2_grpc,
 )
+
+log = logging.getLogger(__name__)
+
+_HAND_BACK_S = 5.0
 
 
 class Stages(Protocol):
@@ -98,6 +103,14 @@ class QueuedStages:
     async def clear(self) -> None:
         """Delete the run's keys."""
         await self._stream.clear()
+
+    async def hand_back(self) -> None:
+        """Let the next learner have at once what this one holds, if Redis can still be told."""
+        try:
+            async with asyncio.timeout(_HAND_BACK_S):
+                await self._stream.release(list(self._held.values()), self._consumer)
+        except (StreamError, TimeoutError) as error:
+            log.warning("deliveries left pending", extra={"reason": str(error)})
 
     async def depths(self) -> dict[str, int]:
         """Entries by stage."""

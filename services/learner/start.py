@@ -65,7 +65,8 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
             )
             stack.push_async_callback(stream.aclose)
             await stream.ping()
-            stages = QueuedStages(stream, consumer=f"learner-{os.getpid()}")
+            stages = queued = QueuedStages(stream, consumer=f"learner-{os.getpid()}")
+            stack.push_async_callback(queued.hand_back)
         evaluator = None
         if config.data.held_out is not None:
             held_out = _load(config, config.data.held_out, limit=config.evaluation.limit).prompts

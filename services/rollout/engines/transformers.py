@@ -57,6 +57,7 @@ class TransformersEngine:
         self._probe_tolerance = probe_tolerance
         self._policy_version = -1
         self._pulse = pulse
+        self._closing = False
         self._batcher = Batcher(
             self._run,
             max_items=1024,
@@ -79,6 +80,7 @@ class TransformersEngine:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self._closing = True
         await self._batcher.__aexit__(kind, error, traceback)
 
     def tokenize(self, messages: list[dict[str, str]]) -> list[int]:
@@ -139,13 +141,19 @@ class TransformersEngine:
                 max_new_tokens=request.max_tokens,
                 do_sample=False,
                 logits_processor=LogitsProcessorList([sampler]),
-                stopping_criteria=StoppingCriteriaList([_Pulse(self._pulse)]),
+                stopping_criteria=StoppingCriteriaList([_Pulse(self._token)]),
                 pad_token_id=self._tokenizer.pad_token_id or self._tokenizer.eos_token_id,
                 eos_token_id=self._tokenizer.eos_token_id,
             )
         except (RuntimeError, ValueError) as cause:
             raise EngineError(f"transformers engine: generation failed: {cause}") from cause
         return self._split(output[:, prompts.shape[1] :].cpu(), sampler.logprobs().cpu())
+
+    def _token(self) -> None:
+        """A token of each row is there; nobody waits for the rest when the engine closes."""
+        if self._closing:
+            raise EngineError("transformers engine: closed during generation")
+        self._pulse()
 
     def _split(self, ids_BT: Tensor, logprobs_BT: Tensor) -> list[Completion]:
         """Cut each row after its end token."""
