@@ -60,8 +60,8 @@ def _compare(out: Path, seeds: int, port: int) -> list[str]:
         f'data.train="{data}"',
         'verifier.kinds=["exact","http"]',
         f'{http}.allow_cidrs=["127.0.0.0/8"]',
-        f"{http}.try_timeout_s=0.5",
-        f"{http}.total_timeout_s=0.5",
+        f"{http}.try_timeout_s=1.0",
+        f"{http}.total_timeout_s=1.0",
         f"{http}.retries=0",
     ]
     command = [str(Path(sys.executable).with_name("rlsd")), "compare", "examples/chain/rlsd.toml"]
@@ -69,7 +69,7 @@ def _compare(out: Path, seeds: int, port: int) -> list[str]:
     command += [x for s in settings for x in ("--set", s)]
     for arm, percent in PERCENT.items():
         command += ["--set-for", f'{arm}:{http}.url="http://127.0.0.1:{port}/{percent}"']
-    return [*command, "--seeds", str(seeds), "--out", str(out)]
+    return [*command, "--seeds", str(seeds), "--parallel", "2", "--out", str(out)]
 
 
 def checks(folder: Path, run_id: str, percent: int) -> dict[str, int]:
@@ -87,10 +87,13 @@ def checks(folder: Path, run_id: str, percent: int) -> dict[str, int]:
                     found["hit and rewarded"] += t.verdict.is_scored
                 else:
                     found["checked"] += 1
-                    found["checked and wrong"] += not t.verdict.is_scored or (
+                    found["checked and without its reward"] += not t.verdict.is_scored or (
                         t.verdict.reward != right
                     )
-    return {k: int(found[k]) for k in ("checked", "checked and wrong", "hit", "hit and rewarded")}
+    return {
+        k: int(found[k])
+        for k in ("checked", "checked and without its reward", "hit", "hit and rewarded")
+    }
 
 
 if __name__ == "__main__":
