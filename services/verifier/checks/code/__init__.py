@@ -1,0 +1,1 @@
+"""The kind `code`: programs that do what tests say."""

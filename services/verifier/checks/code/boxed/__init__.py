@@ -1,0 +1,1 @@
+"""What runs inside the sandbox. Nothing here decides about a reward by itself."""

@@ -1,0 +1,274 @@
+"""The service's end of a fork server: orders, ends of runs, and a new server when one has died.
+
+| waits for | bound | unblocked by |
+|---|---|---|
+| a place to run | the runs before it | the end of one of them |
+| the end of a run | four times its limit and `_GRACE_S` | the fork server, its death, or the bound |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from rlsd.errors import VerifierError
+from services.verifier.sandbox.tier import Tier
+
+_ZYGOTE: Final = "services.verifier.sandbox.zygote"
+_START_TIMEOUT_S = 30.0
+_GRACE_S = 10.0
+_MESSAGE_BYTES = 65536
+_KEPT_ENVIRONMENT = ("PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+class SandboxError(VerifierError):
+    """The sandbox itself failed: says nothing about what was to run in it."""
+
+
+class End(StrEnum):
+    """How a run ended."""
+
+    EXITED = "exited"
+    TIME = "time limit"
+    SIGNAL = "signal"
+    VIOLATION = "policy violation"
+    OUTSIDE = "killed from outside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one run may use."""
+
+    wall_s: float
+    """Less the time that it waits for a processor."""
+    memory_bytes: int
+    output_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """The end of one run."""
+
+    end: End
+    exit_code: int
+    """Or the number of the signal."""
+    cpu_s: float
+    wall_s: float
+    peak_bytes: int
+
+
+class Sandbox:
+    """Runs jobs in confined processes, one fork server for all."""
+
+    def __init__(self, tier: Tier, jobs: Sequence[str], *, max_runs: int) -> None:
+        """Prepare; `start` makes it ready.
+
+        Args:
+            jobs: modules with `run` and `starts_programs`, see `zygote.Job`.
+            max_runs: processes at once; further runs wait.
+        """
+        self.tier = tier
+        self._jobs = tuple(jobs)
+        self._free = asyncio.Semaphore(max_runs)
+        self._numbers = itertools.count()
+        self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._process: asyncio.subprocess.Process | None = None
+        self._control: socket.socket | None = None
+        self._starting = asyncio.Lock()
+
+    async def start(self) -> None:
+        """Start the fork server; raises SandboxError with its last words."""
+        await self.aclose()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        environment = {k: os.environ[k] for k in _KEPT_ENVIRONMENT if k in os.environ}
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-B", "-m", _ZYGOTE, self.tier, str(theirs.fileno())),
+                *self._jobs,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+                pass_fds=(theirs.fileno(),),
+            )
+        except OSError as cause:
+            ours.close()
+            raise SandboxError(f"the sandbox cannot be started: {cause.strerror}") from cause
+        finally:
+            theirs.close()
+        self._control = ours
+        await self._become_ready(ours)
+        asyncio.get_running_loop().add_reader(ours, self._hear)
+
+    async def aclose(self) -> None:
+        """Kill the fork server, and all runs with it."""
+        self._lose("the sandbox was closed")
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.communicate()
+            self._process = None
+
+    async def run(self, job: str, descriptors: Sequence[int], limits: Limits) -> Ended:
+        """Run a job to its end.
+
+        Args:
+            descriptors: payload, standard input, output and error, then the job's own; they stay
+                the caller's to close.
+
+        Raises:
+            SandboxError: the run could not be had, or the fork server died in the middle of it.
+        """
+        async with self.place():
+            return await self.run_beside(job, descriptors, limits)
+
+    def place(self) -> asyncio.Semaphore:
+        """A place to run, as a context; for runs that belong together."""
+        return self._free
+
+    async def run_beside(self, job: str, descriptors: Sequence[int], limits: Limits) -> Ended:
+        """As `run`, for one that belongs to a run that has a place already."""
+        await self._revive()
+        control = self._control
+        assert control is not None
+        number = next(self._numbers)
+        order = {
+            "id": number,
+            "job": job,
+            "wall_s": limits.wall_s,
+            "memory": limits.memory_bytes,
+            "output": limits.output_bytes,
+        }
+        future = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        try:
+            await _send(control, json.dumps(order).encode(), descriptors)
+            async with asyncio.timeout(4 * limits.wall_s + _GRACE_S):
+                return _ended(await future)
+        except TimeoutError as cause:
+            self._lose("the sandbox does not answer")
+            raise SandboxError("the sandbox does not answer") from cause
+        except OSError as cause:
+            raise SandboxError(f"the sandbox cannot be reached ({cause.strerror})") from cause
+        finally:
+            if self._waiting.pop(number, None) is not None and not future.done():
+                self._end(number)
+            future.cancel()
+
+    @property
+    def pid(self) -> int | None:
+        """Of the process that was started."""
+        return None if self._process is None else self._process.pid
+
+    def _end(self, number: int) -> None:
+        """Kill a run that nobody waits for any more."""
+        if self._control is not None:
+            with contextlib.suppress(OSError):
+                self._control.send(json.dumps({"end": number}).encode())
+
+    async def _revive(self) -> None:
+        async with self._starting:
+            if self._control is None:
+                await self.start()
+
+    async def _become_ready(self, control: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(_START_TIMEOUT_S):
+                text = await loop.sock_recv(control, _MESSAGE_BYTES)
+        except (OSError, TimeoutError):
+            text = b""
+        if not text:
+            words = await self._last_words()
+            self._lose("the sandbox does not start")
+            raise SandboxError(f"the sandbox does not start: {words}")
+
+    async def _last_words(self) -> str:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        _, errors = await self._process.communicate()
+        lines = errors.decode(errors="replace").strip().splitlines()
+        return lines[-1][-300:] if lines else "it says nothing"
+
+    def _hear(self) -> None:
+        assert self._control is not None
+        try:
+            while text := self._control.recv(_MESSAGE_BYTES):
+                message = json.loads(text)
+                future = self._waiting.get(message["id"])
+                if future is not None and not future.done():
+                    future.set_result(message)
+            self._lose("the sandbox died")
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._lose(f"the sandbox died ({error.strerror})")
+
+    def _lose(self, why: str) -> None:
+        """Nothing more will come from this fork server."""
+        control, self._control = self._control, None
+        if control is not None:
+            asyncio.get_running_loop().remove_reader(control)
+            control.close()
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+        for future in self._waiting.values():
+            if not future.done():
+                future.set_exception(SandboxError(why))
+
+
+@contextlib.asynccontextmanager
+async def opened(sandbox: Sandbox) -> AsyncIterator[Sandbox]:
+    """A sandbox that is started and closed."""
+    try:
+        await sandbox.start()
+        yield sandbox
+    finally:
+        await sandbox.aclose()
+
+
+async def _send(control: socket.socket, text: bytes, descriptors: Sequence[int]) -> None:
+    while True:
+        try:
+            socket.send_fds(control, [text], list(descriptors))
+            return
+        except BlockingIOError:
+            await asyncio.sleep(0.005)
+
+
+def _ended(message: dict[str, Any]) -> Ended:
+    if "failed" in message:
+        raise SandboxError(f"the sandbox {message['failed']}")
+    if not message["confined"]:
+        raise SandboxError("the sandbox could not confine a run")
+    code = os.waitstatus_to_exitcode(message["status"])
+    if message["timed_out"]:
+        end = End.TIME
+    elif code >= 0:
+        end = End.EXITED
+    elif -code == signal.SIGKILL:
+        end = End.OUTSIDE
+    elif -code == signal.SIGSYS:
+        end = End.VIOLATION
+    else:
+        end = End.SIGNAL
+    return Ended(
+        end=end,
+        exit_code=abs(code),
+        cpu_s=message["cpu_s"],
+        wall_s=message["wall_s"],
+        peak_bytes=message["peak_bytes"],
+    )
