@@ -47,10 +47,21 @@ from rlsd.verifier_contract.native import (
 REQUEST_LIMIT_BYTES = 1024 * 1024
 _QUOTED = 200
 _DRAW_S = 0.1
+_MOST_FAILED_IN_OUTAGE = 3
+"""Then it is this check that fails, whatever the others do: when only such checks are left, no
+probe of theirs would ever close the circuit."""
 
 
 class TooLarge(VerifierError):
     """The request has more than `REQUEST_LIMIT_BYTES`."""
+
+
+class _FailedInOutage(Exception):
+    """A try failed and the circuit is open."""
+
+    def __init__(self, failure: Unavailable) -> None:
+        super().__init__(str(failure))
+        self.failure = failure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,11 +114,18 @@ class HttpVerifier:
         if len(self._encode(request)) > REQUEST_LIMIT_BYTES:
             raise TooLarge(f"a request of more than {REQUEST_LIMIT_BYTES} bytes")
         until = self._pace.monotonic() + self._section.outage_s
+        num_failed = 0
         while True:
             await self._wait_for_the_circuit(until)
-            async with self._slots:
-                with metrics.OUTSTANDING.labels(self._name).track_inprogress():
-                    answer = await self._tries(request)
+            try:
+                async with self._slots:
+                    with metrics.OUTSTANDING.labels(self._name).track_inprogress():
+                        answer = await self._tries(request)
+            except _FailedInOutage as outage:
+                num_failed += 1
+                if num_failed > _MOST_FAILED_IN_OUTAGE:
+                    raise self._given_up(outage.failure) from outage
+                continue
             if answer is not None:
                 return judgement(self._name, self._section, answer)
 
@@ -126,7 +144,11 @@ class HttpVerifier:
         await asyncio.sleep(self._pace.random() * _DRAW_S)
 
     async def _tries(self, request: VerifyRequest) -> ScoredAnswer | None:
-        """The answer; None when the circuit has opened, so that the check waits again."""
+        """The answer; None when no try is admitted, so that the check waits again.
+
+        Raises:
+            _FailedInOutage: a try of this check opened the circuit or kept it open.
+        """
         ends_at = self._pace.monotonic() + self._section.total_timeout_s
         for attempt in range(self._section.retries + 1):
             admitted = self._circuit.admit()
@@ -138,7 +160,7 @@ class HttpVerifier:
                 return await self._try(request, admitted, ends_at)
             except Unavailable as failure:
                 if self._circuit.state is not CircuitState.CLOSED:
-                    return None
+                    raise _FailedInOutage(failure) from failure
                 pause = pause_s(
                     attempt,
                     retry_after_s=parse_retry_after(failure.retry_after, now=self._pace.wall()),
@@ -146,11 +168,13 @@ class HttpVerifier:
                 )
                 is_late = self._pace.monotonic() + pause >= ends_at
                 if attempt == self._section.retries or is_late:
-                    if failure.is_timeout:
-                        raise TimeoutError(f"{self._name}: {failure}") from failure
-                    raise VerifierError(f"{self._name}: {failure}") from failure
+                    raise self._given_up(failure) from failure
                 await asyncio.sleep(pause)
         raise AssertionError("the last try returns or raises")
+
+    def _given_up(self, failure: Unavailable) -> Exception:
+        kind = TimeoutError if failure.is_timeout else VerifierError
+        return kind(f"{self._name}: {failure}")
 
     async def _try(self, request: VerifyRequest, admitted: Try, ends_at: float) -> ScoredAnswer:
         """One request; raises Unavailable when another may succeed, else VerifierError."""

@@ -422,6 +422,21 @@ async def test_a_check_whose_last_try_falls_into_an_outage_waits():
     assert sum(isinstance(r, VerifierError) for r in results) < 20
 
 
+async def test_checks_that_always_fail_are_given_up_and_the_others_are_done():
+    async def answer(received, writer):
+        is_poison = received.json["completion"] == "poison"
+        await (saying(b"", status=503) if is_poison else scoring(1))(received, writer)
+
+    async with hostile_server(answer) as server:
+        section = HttpVerifierSection(url=server.url, allow_cidrs=LOOPBACK)
+        verifier = http_verifier("outside", section, pace=Pace(open_s=0.05))
+        poison = REQUEST.model_copy(update={"completion": "poison"})
+        checks = [verifier.judge(r) for r in [poison] * 40 + [REQUEST] * 10]
+        results = await asyncio.wait_for(asyncio.gather(*checks, return_exceptions=True), 15)
+    assert all("status 503" in str(r) for r in results[:40])
+    assert [getattr(r, "reward", r) for r in results[40:]] == [1.0] * 10
+
+
 async def test_an_outage_that_lasts_is_an_error():
     async with hostile_server(saying(b"", status=503)) as server:
         section = HttpVerifierSection(url=server.url, allow_cidrs=LOOPBACK, outage_s=0.3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter, OrderedDict, defaultdict, namedtuple
 from datetime import date, timedelta
@@ -140,15 +141,19 @@ _json = st.recursive(
 
 @given(_json)
 def test_whatever_the_other_side_sends_is_a_value_or_a_broken_protocol(item):
-    try:
+    with contextlib.suppress(ProtocolBroken):
         CODEC.decode(item)
-    except ProtocolBroken:
-        pass
 
 
 @pytest.mark.parametrize(
     "item",
-    [["np", "O", [1], "AAAA"], ["bt", "eval"], ["bt", "print"], ["i", "zz"], ["nt", "x", ["if"], [1]]],
+    [
+        ["np", "O", [1], "AAAA"],
+        ["bt", "eval"],
+        ["bt", "print"],
+        ["i", "zz"],
+        ["nt", "x", ["if"], [1]],
+    ],
 )
 def test_tags_with_hostile_parts_are_refused(item):
     with pytest.raises(ProtocolBroken):
