@@ -42,7 +42,8 @@ ASSERTS = VerifierSpec(
         "tests": {
             "type": "assert",
             "entry_point": "double",
-            "code": "def check(candidate):\n    assert candidate(1) == 2\n    assert candidate(4) == 8\n",
+            "code": "def check(candidate):\n"
+            "    assert candidate(1) == 2\n    assert candidate(4) == 8\n",
         }
     },
 )

@@ -1,9 +1,9 @@
-"""The service's end of a fork server: orders, ends of runs, and a new server when one has died.
+"""The service's end of a fork server: orders, ends of runs, a new server when one has died.
 
 | waits for | bound | unblocked by |
 |---|---|---|
 | a place to run | the runs before it | the end of one of them |
-| the end of a run | four times its limit and `_GRACE_S` | the fork server, its death, or the bound |
+| the end of a run | 4 × its limit + `_GRACE_S` | the fork server, its death, or the bound |
 """
 
 from __future__ import annotations
@@ -162,7 +162,8 @@ class Sandbox:
         except OSError as cause:
             raise SandboxError(f"the sandbox cannot be reached ({cause.strerror})") from cause
         finally:
-            if self._waiting.pop(number, None) is not None and not future.done():
+            self._waiting.pop(number, None)
+            if not future.done() or future.cancelled():
                 self._end(number)
             future.cancel()
 

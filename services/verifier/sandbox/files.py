@@ -20,9 +20,7 @@ _ERRORS_BYTES = 4000
 class RunFiles:
     """Payload, standard input, output and error of one run, and its own descriptors."""
 
-    def __init__(
-        self, payload: dict[str, Any], text: bytes = b"", own: Sequence[int] = ()
-    ) -> None:
+    def __init__(self, payload: dict[str, Any], text: bytes = b"", own: Sequence[int] = ()) -> None:
         """Make the files; `own` stay the caller's to close."""
         self._made: list[int] = []
         try:

@@ -40,7 +40,7 @@ getpid getppid gettid getuid geteuid getgid getegid getresuid getresgid getgroup
 getsid capget getrusage getrlimit sysinfo uname getrandom
 sendto recvfrom recvmsg shutdown getsockopt setsockopt getsockname getpeername
 wait4 waitid exit exit_group
-""".split()
+"""
 
 _HARMFUL: Final = """
 socket connect bind listen accept accept4 sendmsg sendmmsg
@@ -57,9 +57,12 @@ personality modify_ldt vhangup settimeofday clock_settime clock_adjtime adjtimex
 setdomainname syslog iopl ioperm setxattr lsetxattr fsetxattr
 setpriority sched_setaffinity sched_setscheduler sched_setattr sched_setparam ioprio_set
 migrate_pages move_pages
-""".split()
+"""
 
-_SIGNALLING: Final = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo".split()
+_SIGNALLING: Final = (
+    *("kill", "tkill", "tgkill"),
+    *("rt_sigqueueinfo", "rt_tgsigqueueinfo"),
+)
 
 
 @functools.cache
@@ -67,7 +70,7 @@ def python() -> bytes:
     """For one Python interpreter: an allow-list."""
     rules = pyseccomp.SyscallFilter(pyseccomp.ERRNO(errno.EPERM))
     rules.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)
-    for name in _PYTHON:
+    for name in _PYTHON.split():
         _add(rules, pyseccomp.ALLOW, name)
     _threads_only(rules)
     _own_prctl(rules, pyseccomp.ALLOW)
@@ -113,7 +116,7 @@ def answering() -> bytes:
 def _permissive() -> pyseccomp.SyscallFilter:
     rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
     rules.set_attr(pyseccomp.Attr.CTL_OPTIMIZE, 2)
-    for name in _HARMFUL:
+    for name in _HARMFUL.split():
         _add(rules, pyseccomp.ERRNO(errno.EPERM), name)
     _add(
         rules,

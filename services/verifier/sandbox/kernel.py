@@ -73,7 +73,7 @@ def enter_namespace(descriptor: int, kind: Namespace) -> None:
 def mount(
     source: str, target: str, kind: str | None = None, flags: int = 0, options: str | None = None
 ) -> None:
-    """mount(2)."""
+    """Attach a file system, or change how one is attached."""
     _check(
         _LIBC.mount(
             source.encode(), target.encode(), _bytes(kind), ctypes.c_ulong(flags), _bytes(options)

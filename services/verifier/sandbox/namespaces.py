@@ -15,12 +15,7 @@ _INSIDE_ID: Final = 1000
 _NOBODY_ELSE_ID: Final = 61_184
 """Outside, when the service is root: no file and no process of the machine is this user's."""
 _ALL: Final = (
-    Namespace.USER
-    | Namespace.PID
-    | Namespace.MOUNT
-    | Namespace.NET
-    | Namespace.IPC
-    | Namespace.UTS
+    Namespace.USER | Namespace.PID | Namespace.MOUNT | Namespace.NET | Namespace.IPC | Namespace.UTS
 )
 
 

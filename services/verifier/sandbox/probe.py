@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import json
 import os
 import signal
@@ -29,7 +30,7 @@ _ALLOWED_ENVIRONMENT: Final = {
 _MANY_THREADS: Final = 200
 
 
-def run(payload: int, channels: list[int]) -> None:
+def run(payload: int, _: list[int]) -> None:
     """Do what the payload says; what got through goes to standard output as JSON."""
     order = json.loads(os.pread(payload, 1 << 16, 0))
     match order["what"]:
@@ -43,7 +44,7 @@ def run(payload: int, channels: list[int]) -> None:
         case "flood":
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
             with contextlib.suppress(OSError):
-                while True:
+                for _number in range(order["bytes"] >> 16):
                     os.write(1, bytes(1 << 16))
         case _:
             report = {"nonce": os.read(0, 100).decode(), "open": _holes(order)}
@@ -57,9 +58,7 @@ def _holes(order: dict[str, Any]) -> list[str]:
     attempts: dict[str, Callable[[], object]] = {
         "reads a file of the machine": lambda: os.open(order["canary"], os.O_RDONLY),
         "reads a file that Landlock forbids": lambda: os.open(order["forbidden"], os.O_RDONLY),
-        "reads the service's environment": lambda: os.open(
-            f"/proc/{service}/environ", os.O_RDONLY
-        ),
+        "reads the service's environment": lambda: os.open(f"/proc/{service}/environ", os.O_RDONLY),
         "signals the service": lambda: os.kill(service, 0),
         "signals its parent": lambda: os.kill(os.getppid(), 0),
         "traces the service": lambda: _called(_LIBC.ptrace(_PTRACE_ATTACH, service, 0, 0)),
@@ -71,9 +70,7 @@ def _holes(order: dict[str, Any]) -> list[str]:
         ),
     }
     for name, family in _FAMILIES.items():
-        attempts[f"opens a socket ({name})"] = lambda family=family: socket.socket(
-            family, socket.SOCK_RAW if family == 16 else socket.SOCK_STREAM
-        )
+        attempts[f"opens a socket ({name})"] = functools.partial(_socket, family)
     found = [name for name, attempt in attempts.items() if _succeeds(attempt)]
     if unknown := set(os.environ) - _ALLOWED_ENVIRONMENT:
         found.append(f"sees in the environment {', '.join(sorted(unknown))}")
@@ -110,6 +107,11 @@ def _succeeds(attempt: Callable[[], object]) -> bool:
     except OSError:
         return False
     return True
+
+
+def _socket(family: int) -> None:
+    kind = socket.SOCK_RAW if family == _FAMILIES["netlink"] else socket.SOCK_STREAM
+    socket.socket(family, kind).close()
 
 
 def _fork() -> None:

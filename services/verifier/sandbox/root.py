@@ -42,8 +42,10 @@ def runtime_paths() -> list[str]:
 
 
 def open_runtimes() -> dict[str, int]:
-    """The paths of `runtime_paths` that are no links, open: an interpreter may lie in the home
-    directory of a user that the caller is about to stop being."""
+    """The paths of `runtime_paths` that are no links, open.
+
+    An interpreter may lie in the home directory of a user that the caller is about to stop being.
+    """
     return {p: os.open(p, os.O_PATH) for p in runtime_paths() if not os.path.islink(p)}
 
 

@@ -68,7 +68,8 @@ async def _fills_memory(sandbox: Sandbox) -> str:
 
 
 async def _floods(sandbox: Sandbox) -> str:
-    _, output = await _run(sandbox, {"what": "flood"}, _LIMITS)
+    order = {"what": "flood", "bytes": 2 * _LIMITS.output_bytes}
+    _, output = await _run(sandbox, order, _LIMITS)
     return "" if len(output) == _LIMITS.output_bytes else "writes more than its limit"
 
 

@@ -65,7 +65,7 @@ class Job(Protocol):
 
     starts_programs: bool
 
-    def run(self, payload: int, channels: list[int]) -> None:
+    def run(self, payload: int, channels: list[int], /) -> None:
         """Do it; called in the confined process."""
 
 
@@ -92,7 +92,7 @@ def main() -> None:
     os.dup2(descriptor, _CONTROL)
     os.closerange(3, _CONTROL)
     os.closerange(_CONTROL + 1, 4096)
-    jobs: dict[str, Job] = {name: importlib.import_module(name) for name in modules}  # type: ignore[misc]
+    jobs: dict[str, Job] = {name: importlib.import_module(name) for name in modules}
     confinement = Confinement(
         tier=tier,
         landlock_abi=landlock.abi(),

@@ -47,5 +47,7 @@ def _blocks(text: str) -> list[tuple[str, str]]:
 
 
 def _closing(text: str, start: int, mark: str) -> re.Match[str] | None:
-    pattern = re.compile(rf"^[ \t]{{0,12}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*\r?$", re.MULTILINE)
+    pattern = re.compile(
+        rf"^[ \t]{{0,12}}{re.escape(mark[0])}{{{len(mark)},}}[ \t]*\r?$", re.MULTILINE
+    )
     return pattern.search(text, start)

@@ -110,11 +110,15 @@ class Toolchains:
 
     def _available(self, language: str) -> Toolchain:
         toolchain = TOOLCHAINS[language]
-        missing = [name for name in toolchain.needs if shutil.which(name, path="/usr/bin:/bin") is None]
+        missing = [
+            name for name in toolchain.needs if shutil.which(name, path="/usr/bin:/bin") is None
+        ]
         if missing:
             raise VerifierError(f"no {language} here: {', '.join(missing)} is not installed")
         if self._sandbox.tier is not Tier.T1:
-            raise VerifierError(f"{language} needs a sandbox of tier T1; here is {self._sandbox.tier}")
+            raise VerifierError(
+                f"{language} needs a sandbox of tier T1; here is {self._sandbox.tier}"
+            )
         return toolchain
 
     async def _compile(self, payload: dict[str, Any], artifact: int) -> str:

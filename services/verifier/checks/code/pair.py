@@ -1,5 +1,6 @@
-"""Tests that call the solution: two boxes, a socket between them, and a report that only the box
-of the tests can write.
+"""Tests that call the solution: two boxes and a socket between them.
+
+The report goes to a file that only the box of the tests can write.
 """
 
 from __future__ import annotations
@@ -103,7 +104,10 @@ def _order(params: CodeParams) -> dict[str, Any]:
 
 
 def _verdict(
-    params: CodeParams, ended: tuple[Ended | None, Ended], files: tuple[RunFiles, RunFiles], report: bytes
+    params: CodeParams,
+    ended: tuple[Ended | None, Ended],
+    files: tuple[RunFiles, RunFiles],
+    report: bytes,
 ) -> Verdict:
     judged, judge = ended
     if judge.end is End.OUTSIDE or (judged is not None and judged.end is End.OUTSIDE):

@@ -111,7 +111,7 @@ class Codec:
         return self.encode(base(base.__iter__(value)), depth)
 
     def _named_tuple(self, name: str, fields: list[str], items: list[Any], *, depth: int) -> Any:
-        kind = collections.namedtuple(name, fields)  # type: ignore[misc] # noqa: PYI024
+        kind = collections.namedtuple(name, fields)  # type: ignore[misc]
         return kind(*(self.decode(item, depth) for item in items))
 
 
@@ -160,11 +160,15 @@ def _scalar(value: Any, kind: type) -> list[Any] | None:
         return ["td", value.days, value.seconds, value.microseconds]
     if kind in _DATES and getattr(value, "tzinfo", None) is None:
         return ["dt", kind.__name__, value.isoformat()]
-    if kind is type and getattr(builtins, value.__name__, None) is value:
-        return ["bt", value.__name__]
+    return _builtin_name(value) or _array(value, kind)
+
+
+def _builtin_name(value: Any) -> list[Any] | None:
     if value is NotImplemented or value is Ellipsis:
         return ["bt", "NotImplemented" if value is NotImplemented else "Ellipsis"]
-    return _array(value, kind)
+    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+        return ["bt", value.__name__]
+    return None
 
 
 def _is_plain_slice(value: slice) -> bool:
@@ -194,7 +198,7 @@ def _read_array(dtype: str, shape: list[int], data: str) -> Any:
 
 def _date(name: str, text: str) -> Any:
     known = {kind.__name__: kind for kind in _DATES[:3]}
-    return known[name].fromisoformat(text)  # type: ignore[attr-defined]
+    return known[name].fromisoformat(text)
 
 
 def _builtin(name: str) -> Any:

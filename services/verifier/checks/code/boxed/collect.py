@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import itertools
 import unittest
@@ -96,7 +97,7 @@ def _calls(
     function: Callable[..., Any], namespace: dict[str, Any], entry_point: str | None
 ) -> Iterator[Callable[[], Any]]:
     for arguments in _argument_sets(function, namespace, entry_point):
-        yield lambda arguments=arguments: function(**arguments)
+        yield functools.partial(function, **arguments)
 
 
 def _argument_sets(
@@ -107,7 +108,9 @@ def _argument_sets(
     skipped: int = 0,
 ) -> list[dict[str, Any]]:
     """Arguments for each call: of pytest's `parametrize`, simple fixtures, or the candidate."""
-    sets = [dict(itertools.chain(*combination)) for combination in itertools.product(*_marked(function))]
+    sets = [
+        dict(itertools.chain(*combination)) for combination in itertools.product(*_marked(function))
+    ]
     for name, parameter in list(inspect.signature(function).parameters.items())[skipped:]:
         if any(name in arguments for arguments in sets):
             continue

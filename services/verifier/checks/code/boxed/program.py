@@ -20,7 +20,7 @@ FILE_NAME = "solution.py"
 CHUNK = 1 << 20
 
 
-def run(payload: int, channels: list[int]) -> None:
+def run(payload: int, _: list[int]) -> None:
     """Run `source` as `__main__`; the exit code says how it ended."""
     source = read_payload(payload)["source"]
     open_streams()
@@ -108,7 +108,7 @@ def leave(code: int) -> NoReturn:
 
 
 def _stream(descriptor: int, mode: str) -> io.TextIOWrapper:
-    return open(
+    return open(  # type: ignore[return-value]
         descriptor,
         mode,
         encoding="utf-8",

@@ -158,7 +158,9 @@ class Solution:
     def _outgoing(self, value: Any) -> list[Any]:
         if isinstance(value, Remote):
             return ["yours", _number(value)]
-        if isinstance(value, types.BuiltinFunctionType) and isinstance(value.__self__, types.ModuleType):
+        if isinstance(value, types.BuiltinFunctionType) and isinstance(
+            value.__self__, types.ModuleType
+        ):
             return ["function", value.__self__.__name__, value.__name__]
         if isinstance(value, types.ModuleType):
             raise TypeError("a module cannot be passed to the solution")
@@ -233,9 +235,15 @@ class Remote:
 
     @property
     def __name__(self) -> str:
-        return str(_facts(self)[2] if _facts(self)[3] == "object" else _solution(self).get(_number(self), "__name__"))
+        """Of a function or class; of an object, its class's."""
+        return str(
+            _facts(self)[2]
+            if _facts(self)[3] == "object"
+            else _solution(self).get(_number(self), "__name__")
+        )
 
     def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """Call it; of a class, an instance that the test made."""
         result = _solution(self).call(_number(self), arguments, named)
         if _facts(self)[3] == "class" and isinstance(result, Remote):
             object.__setattr__(result, "_made_by_test", True)

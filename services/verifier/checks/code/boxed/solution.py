@@ -6,7 +6,9 @@ import asyncio
 import builtins
 import importlib
 import inspect
+import linecache
 import operator
+import os
 import sys
 import types
 from collections.abc import Callable
@@ -72,7 +74,7 @@ class Server:
         module = program.main_module()
         module.__name__ = "solution"
         sys.modules["solution"] = self._module = module
-        program.linecache.cache[program.FILE_NAME] = (
+        linecache.cache[program.FILE_NAME] = (
             len(self._source),
             None,
             self._source.splitlines(True),
@@ -87,13 +89,13 @@ class Server:
             while True:
                 self._channel.send(self._serve(self._channel.receive()))
         except (PeerGone, ProtocolBroken):
-            program.os._exit(0)
+            os._exit(0)
 
     def _serve(self, question: Frame) -> Frame:
         try:
             return getattr(self, f"_do_{question['do']}")(question)  # type: ignore[no-any-return]
         except (PeerGone, ProtocolBroken):
-            program.os._exit(0)
+            os._exit(0)
         except BaseException as error:  # noqa: BLE001
             return self._raised(error)
 
@@ -120,7 +122,9 @@ class Server:
         return {"value": self._codec.encode(result), "changed": changed}
 
     def _do_get(self, question: Frame) -> Frame:
-        return {"value": self._codec.encode(getattr(self._objects[question["of"]], question["name"]))}
+        return {
+            "value": self._codec.encode(getattr(self._objects[question["of"]], question["name"]))
+        }
 
     def _do_set(self, question: Frame) -> Frame:
         value = self._codec.decode(question["to"])
@@ -198,6 +202,7 @@ class Theirs:
         object.__setattr__(self, "_ask", ask)
 
     def __call__(self, *values: Any, **named: Any) -> Any:
+        """Call it, in the box of the tests."""
         return _ask_of(self)({"do": "call", "of": _number_of(self)}, *values, **named)
 
     def __getattr__(self, name: str) -> Any:

@@ -61,7 +61,9 @@ class _Counting(ast.NodeTransformer):
 
 def _is_failure(node: ast.stmt) -> bool:
     """`assert False`, which is there not to be reached."""
-    return isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant) and not node.test.value
+    return (
+        isinstance(node, ast.Assert) and isinstance(node.test, ast.Constant) and not node.test.value
+    )
 
 
 def _bound(tree: ast.Module) -> set[str]:

@@ -6,6 +6,7 @@ The report goes to a file that only this process has open.
 from __future__ import annotations
 
 import builtins
+import contextlib
 import importlib
 import json
 import os
@@ -34,10 +35,8 @@ def run(payload: int, channels: list[int]) -> None:
     program.main_module()
     channel, report = channels
     finding, words = _judge(order, Solution(channel))
-    try:
+    with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
-    except OSError:
-        pass
     os.write(report, json.dumps({"finding": finding, "words": words[:300]}).encode())
     os._exit(0)
 
@@ -97,7 +96,9 @@ def _run_source(source: TestSource, entry_point: str | None, solution: Solution)
     collected.run()
     if solution.broken:
         return "fail", solution.broken
-    if counted[0] == 0 and (source.num_asserts or not _checks_otherwise(source, collected, solution)):
+    if counted[0] == 0 and (
+        source.num_asserts or not _checks_otherwise(source, collected, solution)
+    ):
         return "fail", "no assert was reached"
     return "pass", ""
 
