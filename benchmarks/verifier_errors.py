@@ -16,8 +16,8 @@ from collections import Counter
 from pathlib import Path
 
 from rlsd.batch_log import BatchLog
+from rlsd.local.processes import free_ports
 from tests.chaos.faulty_verifier import fault_of, reward_of
-from tests.chaos.system import fixed_ports
 
 PERCENT = {"clean": 0, "faulty": 20}
 RESULTS = Path("benchmarks/results")
@@ -30,7 +30,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/verifier-errors"))
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
-    (port,) = fixed_ports(1)
+    (port,) = free_ports(1)
     command = [sys.executable, "-m", "tests.chaos.faulty_verifier", f"--port={port}"]
     with subprocess.Popen(command) as server:
         try:

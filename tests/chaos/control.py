@@ -11,10 +11,10 @@ from typing import Any
 
 import redis
 
-from rlsd.local.processes import Child
+from rlsd.local.processes import Child, free_ports
 from tests.chaos import naive
 from tests.chaos.killer import Killer, Pace
-from tests.chaos.system import fixed_ports, redis_child, supervised
+from tests.chaos.system import redis_child, supervised
 
 PARTS = ("dispatcher", "rollout-0", "rollout-1", "verifier-0", "verifier-1", "learner")
 PACE = Pace(interval_s=0.6, stop_s=1.0)
@@ -39,7 +39,7 @@ class ControlResult:
 async def control(folder: Path, *, kills: int, seed: int) -> ControlResult:
     """The usual protocol under `kills` SIGKILLs, then left alone until nothing moves."""
     total = _PER_KILL * max(kills, 10)
-    (port,) = fixed_ports(1)
+    (port,) = free_ports(1)
     children = [redis_child(port, folder / "redis", keeps_data=True)]
     children += [_part(name, folder, port, total) for name in PARTS]
     async with supervised(children) as supervisor:

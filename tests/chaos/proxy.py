@@ -16,9 +16,9 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from rlsd.local.processes import Child
+from rlsd.local.processes import Child, free_ports
 from rlsd.telemetry.process import prepare_process
-from tests.chaos.system import System, fixed_ports
+from tests.chaos.system import System
 
 _CHUNK = 65_536
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -114,7 +114,7 @@ def gaps(mean: int, *, seed: int) -> Iterator[int]:
 
 def behind_proxy(parts: System, *, latency_s: float, reset_every: int, seed: int) -> System:
     """The same processes, with a bad wire between all of them and Redis."""
-    (port,) = fixed_ports(1)
+    (port,) = free_ports(1)
     redis, *services = parts.children
     command = [sys.executable, "-m", "tests.chaos.proxy", str(port), str(parts.redis_port)]
     command += [f"--latency={latency_s}", f"--reset-every={reset_every}", f"--seed={seed}"]

@@ -10,18 +10,15 @@ import asyncio
 import contextlib
 import json
 import os
-import random
 import signal
-import socket
 import sys
-import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rlsd.config import RunConfig, load
-from rlsd.local.processes import Child, child_environment, service_command
+from rlsd.local.processes import Child, child_environment, free_ports, service_command
 from rlsd.streams.embedded import _dying_with_parent, find_server
 
 _BASE = Path("examples/chain/rlsd.toml")
@@ -192,7 +189,7 @@ def system(
         environment: more variables, by the child's name.
     """
     names = [f"{s}-{n}" for s, count in instances.items() for n in range(count)] + ["learner"]
-    redis_port, *ports = fixed_ports(1 + 2 * len(names))
+    redis_port, *ports = free_ports(1 + 2 * len(names))
     bound = dict(zip(names, ports[: len(names)], strict=True))
     metrics = dict(zip(names, ports[len(names) :], strict=True))
     url = f"redis://127.0.0.1:{redis_port}/0"
@@ -222,25 +219,6 @@ def system(
     return System(
         children=(redis, *children), metrics=metrics, redis_port=redis_port, redis_url=url
     )
-
-
-def fixed_ports(count: int) -> list[int]:
-    """Free ports below the range that the kernel gives to clients.
-
-    A client that connects to its own machine while nobody listens may be given that very port
-    and hold it; the server could then not come back.
-    """
-    candidates = random.Random(os.getpid() ^ time.time_ns()).sample(range(20_000, 32_000), 2000)
-    return [port for port in candidates if _is_free(port)][:count]
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 def leftover_processes(redis_url: str) -> list[str]:

@@ -11,12 +11,12 @@ import time
 
 import pytest
 
-from rlsd.local.processes import Child
+from rlsd.local.processes import Child, free_ports
 from rlsd.streams.keys import NOBODY
 from rlsd.streams.stage import Stage
 from tests.chaos.queues import Queues, freeze_before, freeze_holding
 from tests.chaos.seeded import INSTANCES, Ended, assert_equal_end, train
-from tests.chaos.system import Exit, fixed_ports, num_logged, until
+from tests.chaos.system import Exit, num_logged, until
 
 pytestmark = [pytest.mark.chaos, pytest.mark.timeout(300)]
 
@@ -40,7 +40,7 @@ def undisturbed(tmp_path_factory) -> Ended:
 
 def twin(child: Child, name: str) -> Child:
     """Another process of the same service."""
-    bind, metrics = fixed_ports(2)
+    bind, metrics = free_ports(2)
     shared = [x for x in child.command if not x.startswith(("--bind", "--metrics"))]
     return Child(
         name=name,

@@ -13,13 +13,12 @@ from pathlib import Path
 import pytest
 
 from rlsd.batch_log import BatchLog
-from rlsd.local.processes import Child
+from rlsd.local.processes import Child, free_ports
 from rlsd.trajectory import VerdictOutcome
 from tests.chaos.account import audit
 from tests.chaos.faulty_verifier import Fault, fault_of, reward_of
 from tests.chaos.system import (
     chain_run,
-    fixed_ports,
     has_ended,
     num_logged,
     supervised,
@@ -79,7 +78,7 @@ def trajectories(config):
 
 
 def test_no_failed_check_becomes_a_reward(tmp_path):
-    (port,) = fixed_ports(1)
+    (port,) = free_ports(1)
     config, path = http_run(tmp_path, port, steps=12)
     parts = system(config, path, instances={"rollout": 1, "verifier": 1, "teacher": 1})
 
@@ -107,7 +106,7 @@ def test_no_failed_check_becomes_a_reward(tmp_path):
 
 
 def test_a_verifier_that_is_away_is_waited_for(tmp_path):
-    (port,) = fixed_ports(1)
+    (port,) = free_ports(1)
     config, path = http_run(tmp_path, port, steps=12)
     parts = system(config, path, instances={"rollout": 1, "verifier": 1, "teacher": 1})
 
