@@ -40,7 +40,7 @@ chaos-faults: setup ## every row of docs/faults.md that needs processes (about 3
 chaos-long: setup ## 120 kills in 20,000 trajectories, off-policy, then apart for the recovery times (about 30 minutes)
 	$(BIN)/python -m tests.chaos.run --seed 2 --kills 120 --trajectories 20000 --out benchmarks/results/chaos_long.json
 	$(BIN)/python -m tests.chaos.run --seed 1 --max-staleness 1 --out benchmarks/results/chaos_staleness_1.json
-	$(BIN)/python -m tests.chaos.run --seed 1 --apart --interval 2 --kills 60 --out benchmarks/results/chaos_apart.json
+	$(BIN)/python -m tests.chaos.run --seed 1 --apart --interval 2 --kills 40 --out benchmarks/results/chaos_apart.json
 
 protos schema: setup ## regenerate the stubs and the configuration schema
 	$(BIN)/python scripts/generate.py

@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from services.verifier.checks.check import Params
 
-Language = Literal["python", "c", "cpp", "javascript", "java", "go", "bash"]
+_ALSO_CALLED = {
+    **{"py": "python", "python3": "python", "c++": "cpp", "js": "javascript", "node": "javascript"},
+    **{"golang": "go", "sh": "bash", "shell": "bash"},
+}
+
+
+def _usual_name(value: Any) -> Any:
+    return _ALSO_CALLED.get(value.casefold(), value.casefold()) if isinstance(value, str) else value
+
+
+Language = Annotated[
+    Literal["python", "c", "cpp", "javascript", "java", "go", "bash"], BeforeValidator(_usual_name)
+]
 _NAME = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$"
 
 
@@ -35,7 +47,9 @@ class AssertTests(Params):
     type: Literal["assert", "pytest"]
     code: str = Field(pattern=r"\S")
     """The tests; names that they do not define are taken from the answer."""
-    entry_point: str | None = Field(default=None, pattern=_NAME)
+    entry_point: Annotated[str | None, BeforeValidator(lambda name: name or None)] = Field(
+        default=None, pattern=_NAME
+    )
     """What the answer has to define, and what `check(candidate)` is called with."""
 
 
