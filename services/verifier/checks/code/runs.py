@@ -11,7 +11,7 @@ from services.verifier.sandbox.files import RunFiles
 
 PROGRAM: Final = "services.verifier.checks.code.boxed.program"
 OUTPUT_BYTES: Final = 16 * 1024**2
-_ATTEMPTS = 4
+_ATTEMPTS = 10
 
 T = TypeVar("T")
 

@@ -164,11 +164,11 @@ def _scalar(value: Any, kind: type) -> list[Any] | None:
 
 
 def _builtin_name(value: Any) -> list[Any] | None:
+    """Of a built-in type, and of the two values that have a name."""
     if value is NotImplemented or value is Ellipsis:
         return ["bt", "NotImplemented" if value is NotImplemented else "Ellipsis"]
-    if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
-        return ["bt", value.__name__]
-    return None
+    name = str(getattr(value, "__name__", "")) if isinstance(value, type) else ""
+    return ["bt", name] if name and getattr(builtins, name, None) is value else None
 
 
 def _is_plain_slice(value: slice) -> bool:

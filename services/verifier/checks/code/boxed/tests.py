@@ -18,7 +18,8 @@ from typing import Any, Final
 from services.verifier.checks.code.boxed import program
 from services.verifier.checks.code.boxed.codec import alike
 from services.verifier.checks.code.boxed.collect import Collected, collect
-from services.verifier.checks.code.boxed.remote import Remote, Solution, SolutionEnded
+from services.verifier.checks.code.boxed.peer import Solution, SolutionEnded
+from services.verifier.checks.code.boxed.remote import Remote
 from services.verifier.checks.code.boxed.source import COUNT, TestSource, TestsUnreadable
 
 starts_programs = False
