@@ -1,4 +1,4 @@
-r"""Where a completion states its final answer: the last `\boxed{…}` or `\fbox{…}`, and those joined.
+r"""Where a completion states its final answer: the last `\boxed{…}` or `\fbox{…}`, and its kin.
 
 Every scan is linear: completions are written by whatever the policy has become.
 """
