@@ -93,8 +93,8 @@ def test_an_unknown_service_or_command_is_wrong_usage():
 
 def test_a_line_without_its_keys_is_named(tmp_path):
     file = tmp_path / "a.jsonl"
-    file.write_text('{"kind": "exact", "response": "x"}\n')
-    assert_refused(rlsd("verify", str(file)), f"{file}:1: lacks reference")
+    file.write_text('{"kind": "exact", "reference": "x"}\n')
+    assert_refused(rlsd("verify", str(file)), f"{file}:1: lacks response")
 
 
 def test_a_control_that_does_not_exist_is_named():
@@ -125,4 +125,4 @@ def test_verdicts_of_a_file_come_line_by_line_from_a_real_verifier(tmp_path):
     result = rlsd("verify", str(file))
     verdicts = [json.loads(x) for x in result.stdout.splitlines()]
     assert [v["outcome"] for v in verdicts] == ["scored", "scored", "error"]
-    assert [v["reward"] for v in verdicts] == [1.0, 1.0, None]
+    assert [v["score"] for v in verdicts] == [1.0, 1.0, None]
