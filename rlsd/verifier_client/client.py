@@ -23,7 +23,8 @@ from typing import Any
 from rlsd.config import HttpVerifierSection
 from rlsd.errors import ConfigError, VerifierError
 from rlsd.verifier_client import metrics
-from rlsd.verifier_client.adapters.adapter import Adapter, adapter_for
+from rlsd.verifier_client.adapters.adapter import Adapter
+from rlsd.verifier_client.adapters.choice import adapter_for
 from rlsd.verifier_client.addresses import ForbiddenAddress, parse_endpoint
 from rlsd.verifier_client.circuit import OPEN_S, Circuit, CircuitState, Outage, Try
 from rlsd.verifier_client.connections import (

@@ -13,7 +13,7 @@ from typing import Any
 
 from rlsd.config import HttpVerifierSection
 from rlsd.errors import VerifierError
-from rlsd.verifier_client.adapters.adapter import adapter_for
+from rlsd.verifier_client.adapters.choice import adapter_for
 from rlsd.verifier_client.client import connections_of, idempotency_key
 from rlsd.verifier_client.credentials import Credentials
 from rlsd.verifier_contract.native import (

@@ -1,4 +1,4 @@
-"""What an adapter is, and which one a configured name means."""
+"""What an adapter is, the native one, and what the others share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from rlsd.config import HttpVerifierSection
 from rlsd.verifier_contract.native import Answer, ContractError, VerifyRequest, read_answer
 
 
@@ -20,27 +19,6 @@ class Adapter:
     """The JSON value to send."""
     answer: Callable[[Any, VerifyRequest], Answer]
     """What a JSON value says about the request; raises ContractError."""
-
-
-def adapter_for(section: HttpVerifierSection) -> Adapter:
-    """The adapter that a verifier is configured with; raises ConfigError on a wrong JMESPath."""
-    from rlsd.verifier_client.adapters import nemo_gym, openrlhf, sandbox_fusion, slime, template
-
-    match section.adapter:
-        case "native":
-            return NATIVE
-        case "openrlhf":
-            return openrlhf.OPENRLHF
-        case "slime":
-            return slime.slime(section.answer)
-        case "nemo_gym":
-            return nemo_gym.NEMO_GYM
-        case "sandbox_fusion":
-            return sandbox_fusion.SANDBOX_FUSION
-        case "template":
-            return template.template(section.request, section.answer)
-        case other:
-            raise AssertionError(f"{other} is a function and has no address")
 
 
 def prompt_text(request: VerifyRequest) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from rlsd.config import HttpVerifierSection
 from rlsd.errors import ConfigError
-from rlsd.verifier_client.adapters.adapter import adapter_for
+from rlsd.verifier_client.adapters.choice import adapter_for
 from rlsd.verifier_client.adapters.sandbox_fusion import last_block
 from rlsd.verifier_contract.native import ContractError, VerifyRequest
 
