@@ -115,8 +115,7 @@ class Sandbox:
         """Kill the fork server, and all runs with it."""
         self._lose("the sandbox was closed")
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
+            self._kill()
             await self._process.communicate()
             self._process = None
 
@@ -197,11 +196,16 @@ class Sandbox:
 
     async def _last_words(self) -> str:
         assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            self._process.kill()
+        self._kill()
         _, errors = await self._process.communicate()
         lines = errors.decode(errors="replace").strip().splitlines()
         return lines[-1][-300:] if lines else "it says nothing"
+
+    def _kill(self) -> None:
+        """Not by `Process.kill`, which looks first and would take its end from asyncio's watcher."""
+        if self._process is not None and self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     def _hear(self) -> None:
         assert self._control is not None
