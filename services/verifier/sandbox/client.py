@@ -202,7 +202,7 @@ class Sandbox:
         return lines[-1][-300:] if lines else "it says nothing"
 
     def _kill(self) -> None:
-        """Not by `Process.kill`, which looks first and would take its end from asyncio's watcher."""
+        """Not by `Process.kill`, which looks first and may take its end from asyncio's watcher."""
         if self._process is not None and self._process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
