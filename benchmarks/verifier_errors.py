@@ -2,7 +2,9 @@
 
 The demo's task, checked by a server over HTTP that answers always (arm `clean`) or fails for 20 %
 of the trajectories (arm `faulty`: 500s, hangs, 10 MB bodies, malformed JSON, NaN), whatever the
-attempt. Then the batch logs are read: who was hit, and what reward it got.
+attempt; and always again, with a fifth fewer prompts a step (arm `fewer`): errors take trajectories
+away, and this is what that costs by itself. Then the batch logs are read: who was hit, and what
+reward it got.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from rlsd.batch_log import BatchLog
 from rlsd.local.processes import free_ports
 from tests.chaos.faulty_verifier import fault_of, reward_of
 
-PERCENT = {"clean": 0, "faulty": 20}
+PERCENT = {"clean": 0, "faulty": 20, "fewer": 0}
 RESULTS = Path("benchmarks/results")
 
 
@@ -69,6 +71,7 @@ def _compare(out: Path, seeds: int, port: int) -> list[str]:
     command += [x for s in settings for x in ("--set", s)]
     for arm, percent in PERCENT.items():
         command += ["--set-for", f'{arm}:{http}.url="http://127.0.0.1:{port}/{percent}"']
+    command += ["--set-for", "fewer:run.groups_per_step=13"]  # of 16
     return [*command, "--seeds", str(seeds), "--parallel", "2", "--out", str(out)]
 
 
