@@ -1,7 +1,8 @@
 """The names of SGLang's server that the client uses, read out of a wheel: tests/golden/sglang.json.
 
     pip download --no-deps sglang==0.5.23
-    python scripts/sglang_names.py sglang-0.5.23-*.whl > tests/golden/sglang.json
+    python scripts/sglang_names.py sglang-0.5.23-*.whl            # write it
+    python scripts/sglang_names.py --check sglang-0.5.23-*.whl    # or exit 1 when it differs
 
 The source is parsed and not imported: it does not import without CUDA.
 """
@@ -13,6 +14,8 @@ import json
 import sys
 import zipfile
 from pathlib import Path
+
+GOLDEN = Path(__file__).resolve().parent.parent / "tests" / "golden" / "sglang.json"
 
 _SERVER = "sglang/srt/entrypoints/http_server.py"
 _MESSAGES = "sglang/srt/managers/io_struct.py"
@@ -122,5 +125,8 @@ def _strings(module: ast.Module) -> set[str]:
 
 
 if __name__ == "__main__":
-    json.dump(names(Path(sys.argv[1])), sys.stdout, indent=2)
-    sys.stdout.write("\n")
+    found = names(Path(sys.argv[-1]))
+    if "--check" not in sys.argv:
+        GOLDEN.write_text(json.dumps(found, indent=2) + "\n")
+    elif found != json.loads(GOLDEN.read_text()):
+        raise SystemExit(f"{GOLDEN} is not what this wheel says; write it again")

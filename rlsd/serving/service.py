@@ -8,13 +8,13 @@ from typing import Any
 
 import grpc
 
-from rlsd.serving.http import Probes
-from rlsd.serving.lifecycle import Background
+from rlsd.serving.http import Probes, probes_endpoint
+from rlsd.serving.lifecycle import Background, ServerConfig, serve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What `rlsd.serving.lifecycle.serve` puts on a port, and Ray Serve behind its proxy."""
+    """What `serve_service` puts on a port, and Ray Serve behind its proxy."""
 
     name: str
     """Full proto name."""
@@ -28,3 +28,28 @@ class Service:
         """Add the servicer to a server; its full proto name."""
         self.add(self.servicer, server)
         return self.name
+
+
+async def serve_service(
+    service: Service,
+    *,
+    bind: str,
+    metrics: str | None,
+    background: Sequence[Background] = (),
+    lacks: Callable[[], str] = lambda: "",
+) -> None:
+    """Serve until stopped.
+
+    Args:
+        metrics: address of the probes, if wanted.
+        background: further loops.
+        lacks: what keeps gRPC's health from SERVING.
+    """
+    with probes_endpoint(metrics, service.probes):
+        await serve(
+            ServerConfig(bind=bind),
+            service.register,
+            [*service.background, *background],
+            activity=service.probes.activity,
+            lacks=lacks,
+        )

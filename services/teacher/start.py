@@ -6,10 +6,10 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from rlsd.config import RunConfig
-from rlsd.serving.http import Probes, probes_endpoint
-from rlsd.serving.lifecycle import Background, ServerConfig, serve
+from rlsd.serving.http import Probes
+from rlsd.serving.lifecycle import Background
 from rlsd.serving.process import stage_worker
-from rlsd.serving.service import Service
+from rlsd.serving.service import Service, serve_service
 from rlsd.streams.stage import Stage
 from rlsd.telemetry.activity import Activity, State
 from rlsd.wire.v1 import teacher_service_pb2, teacher_service_pb2_grpc
@@ -50,11 +50,4 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
 async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
     """Load the model, then serve until stopped."""
     async with open_service(config) as service:
-        probes = service.probes
-        with probes_endpoint(metrics, probes):
-            await serve(
-                ServerConfig(bind=bind),
-                service.register,
-                service.background,
-                activity=probes.activity,
-            )
+        await serve_service(service, bind=bind, metrics=metrics)

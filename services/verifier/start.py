@@ -7,10 +7,10 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from rlsd.config import RunConfig, VerifierSection
-from rlsd.serving.http import Probes, probes_endpoint, serve_app
-from rlsd.serving.lifecycle import Background, ServerConfig, serve
+from rlsd.serving.http import Probes, serve_app
+from rlsd.serving.lifecycle import Background
 from rlsd.serving.process import stage_worker
-from rlsd.serving.service import Service
+from rlsd.serving.service import Service, serve_service
 from rlsd.streams.stage import Stage
 from rlsd.telemetry.activity import STALL_AFTER_S, Activity, State
 from rlsd.wire.v1 import verifier_service_pb2_grpc as rpc
@@ -76,18 +76,10 @@ async def start(
         metrics: address of the probes alone; the HTTP face has them too.
     """
     async with open_service(config, section) as (service, verifier):
-        probes = service.probes
-        loops = [*service.background]
-        if http is not None:
-            loops.append(_http(http, verifier, probes))
-        with probes_endpoint(metrics, probes):
-            await serve(
-                ServerConfig(bind=bind),
-                service.register,
-                loops,
-                activity=probes.activity,
-                lacks=verifier.lacks,
-            )
+        faces = [] if http is None else [_http(http, verifier, service.probes)]
+        await serve_service(
+            service, bind=bind, metrics=metrics, background=faces, lacks=verifier.lacks
+        )
 
 
 def _has(verifier: Verifier) -> str:

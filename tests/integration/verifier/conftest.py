@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import pytest_asyncio
+import trustme
 
 from rlsd.config import VerifierSection
 from rlsd.trajectory import (
@@ -92,3 +93,15 @@ def child_pids() -> Callable[[], list[int]]:
 def postgres() -> Iterator[PostgresServer]:
     with postgres_server() as server:
         yield server
+
+
+@pytest.fixture
+def authority():
+    return trustme.CA()
+
+
+@pytest.fixture
+def ca_file(authority, tmp_path):
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
