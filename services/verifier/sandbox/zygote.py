@@ -26,7 +26,8 @@ import traceback
 from dataclasses import dataclass
 from typing import Any
 
-from services.verifier.sandbox.box import Box, open_box
+from services.verifier.sandbox.box import Box
+from services.verifier.sandbox.boxes import open_box
 from services.verifier.sandbox.confine import Limits
 from services.verifier.sandbox.held import LOOK_EVERY_S, held_bytes
 from services.verifier.sandbox.kernel import Namespace, die_with_parent, enter_namespace, unshare

@@ -9,10 +9,31 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
-if TYPE_CHECKING:
-    from services.verifier.checks.code.boxed.peer import Solution
+
+class Solution(Protocol):
+    """What is asked of the other end of the channel, by an object's number."""
+
+    def call(self, number: int, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        """Call it."""
+        ...
+
+    def operate(self, number: int, name: str, *operands: Any) -> Any:
+        """An operator."""
+        ...
+
+    def get(self, number: int, name: str) -> Any:
+        """An attribute."""
+        ...
+
+    def set(self, number: int, name: str, value: Any) -> None:
+        """Set an attribute."""
+        ...
+
+    def next(self, number: int) -> Any:
+        """The next of an iterator."""
+        ...
 
 
 class Remote:
