@@ -5,6 +5,7 @@
 | `{rlsd:RUN}:in_flight` | hash | group id -> stage |
 | `{rlsd:RUN}:entries:STAGE` | stream | group, payload, trace; consumer group `workers` |
 | `{rlsd:RUN}:bell:STAGE` | list | rings that wake idle consumers; losing one costs a short wait |
+| `{rlsd:RUN}:asking:STAGE` | sorted set | consumer, when it last asked for work: who has a share |
 | `{rlsd:RUN}:dead_letters` | stream | group, stage, reason, deliveries, trace |
 """
 
@@ -35,7 +36,11 @@ class Keys:
         """The list on which idle consumers of a stage wait."""
         return f"{self._prefix}bell:{stage}"
 
+    def asking(self, stage: Stage) -> str:
+        """The consumers of a stage that ask for work."""
+        return f"{self._prefix}asking:{stage}"
+
     def all(self) -> list[str]:
         """Every key that this run can have."""
-        staged = [name(stage) for stage in Stage for name in (self.entries, self.bell)]
+        staged = [name(stage) for stage in Stage for name in (self.entries, self.bell, self.asking)]
         return [self.in_flight, self.dead_letters, *staged]

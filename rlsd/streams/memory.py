@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,7 +15,15 @@ from dataclasses import dataclass, field
 
 from rlsd.streams.keys import NOBODY
 from rlsd.streams.stage import Stage
-from rlsd.streams.stream import DeadLetter, Delivery, Entry, check_forward, check_settled
+from rlsd.streams.stream import (
+    ASKS_S,
+    GIVES_WAY_S,
+    DeadLetter,
+    Delivery,
+    Entry,
+    check_forward,
+    check_settled,
+)
 
 _LONGEST_WAIT_S = 0.05
 """How soon an idle consumer sees a claim become abandoned."""
@@ -42,6 +51,8 @@ class _Queue:
 
     entries: dict[str, _Waiting] = field(default_factory=dict)
     added: asyncio.Event = field(default_factory=asyncio.Event)
+    asked_s: dict[str, float] = field(default_factory=dict)
+    """When each consumer last asked for work, in real time."""
 
 
 class MemoryStream:
@@ -88,13 +99,35 @@ class MemoryStream:
         """Take up to `count` deliveries, waiting up to `wait_s` for the first."""
         now = asyncio.get_running_loop().time
         deadline = now() + wait_s
+        shares = wait_s > 0
         while True:
             self._queues[stage].added.clear()
-            claimed = self._claim_now(stage, consumer, count)
+            most = self._most(stage, consumer, count) if shares else count
+            claimed = self._claim_now(stage, consumer, most)
             left_s = deadline - now()
             if claimed or left_s <= 0:
                 return claimed
+            if shares and self._claimable(stage):
+                await asyncio.sleep(min(left_s, GIVES_WAY_S))
+                shares = False
+                continue
+            shares = True
             await _wait(self._queues[stage].added, min(left_s, _LONGEST_WAIT_S))
+
+    def _most(self, stage: Stage, consumer: str, count: int) -> int:
+        """How many the consumer may have while others ask: abandoned ones, and its share."""
+        queue, now_s = self._queues[stage], time.monotonic()
+        queue.asked_s[consumer] = now_s
+        queue.asked_s = {c: s for c, s in queue.asked_s.items() if s > now_s - ASKS_S}
+        askers = queue.asked_s
+        if len(askers) == 1:
+            return count
+        new = sum(w.claim is None for w in queue.entries.values())
+        abandoned = min(count, len(self._claimable(stage)) - new)
+        owners = [w.claim.owner for w in queue.entries.values() if w.claim]
+        held = abandoned + sum(owner in askers for owner in owners)
+        share = math.ceil((new + held) / len(askers)) - abandoned - owners.count(consumer)
+        return min(count, abandoned + max(0, share))
 
     def _claim_now(self, stage: Stage, consumer: str, count: int) -> list[Delivery]:
         self._drop_departed(stage)

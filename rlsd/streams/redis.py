@@ -26,7 +26,15 @@ from redis.exceptions import (
 from rlsd.errors import ConfigError, StreamError
 from rlsd.streams.keys import CONSUMER_GROUP, NOBODY, Keys
 from rlsd.streams.stage import Stage
-from rlsd.streams.stream import DeadLetter, Delivery, Entry, check_forward, check_settled
+from rlsd.streams.stream import (
+    ASKS_S,
+    GIVES_WAY_S,
+    DeadLetter,
+    Delivery,
+    Entry,
+    check_forward,
+    check_settled,
+)
 
 _CONNECT_TIMEOUT_S = 3.0
 _SOCKET_TIMEOUT_S = 5.0
@@ -104,21 +112,32 @@ class RedisStream:
         """
         now = asyncio.get_running_loop().time
         deadline = now() + wait_s
+        shares = wait_s > 0
         async with self._boundary(f"claim from {stage}"):
             while True:
-                claimed = await self._claim_now(stage, consumer, count)
+                claimed, num_left = await self._claim_now(stage, consumer, count, shares=shares)
                 left_s = deadline - now()
                 if claimed or left_s <= 0:
                     return claimed
+                if shares and num_left:
+                    await asyncio.sleep(min(left_s, GIVES_WAY_S))
+                    shares = False
+                    continue
+                shares = True
                 block_s = max(0.01, min(left_s, _LONGEST_BLOCK_S))  # 0 would block for ever
                 await self._client.blpop([self._keys.bell(stage)], timeout=block_s)
 
-    async def _claim_now(self, stage: Stage, consumer: str, count: int) -> list[Delivery]:
-        rows = await self._claim(
-            keys=[self._keys.in_flight, self._keys.entries(stage)],
-            args=[stage, CONSUMER_GROUP, consumer, _milliseconds(self._abandoned_after_s), count],
+    async def _claim_now(
+        self, stage: Stage, consumer: str, count: int, *, shares: bool
+    ) -> tuple[list[Delivery], int]:
+        """What can be had now, and how many new entries are left to others."""
+        abandoned_after_ms = _milliseconds(self._abandoned_after_s)
+        asks_ms = _milliseconds(ASKS_S) if shares else 0
+        num_left, rows = await self._claim(
+            keys=[self._keys.in_flight, self._keys.entries(stage), self._keys.asking(stage)],
+            args=[stage, CONSUMER_GROUP, consumer, abandoned_after_ms, count, asks_ms],
         )
-        return [
+        claimed = [
             Delivery(
                 stage=stage,
                 entry_id=entry_id.decode(),
@@ -129,6 +148,7 @@ class RedisStream:
             )
             for entry_id, group_id, payload, trace, deliveries in rows
         ]
+        return claimed, int(num_left)
 
     async def beat(self, deliveries: Sequence[Delivery], consumer: str) -> list[Delivery]:
         """Keep claims alive; return those that are not the consumer's any more."""

@@ -17,6 +17,11 @@ from typing import Protocol
 
 from rlsd.streams.stage import Stage
 
+ASKS_S = 1.5
+"""A consumer that has asked for work in this time has a share of what is new."""
+GIVES_WAY_S = 0.1
+"""How long a share is kept for those who do not come for it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -80,6 +85,8 @@ class GroupStream(Protocol):
         """Take up to `count` deliveries: abandoned ones first, then new ones.
 
         Waits up to `wait_s` for the first. Entries whose group has left the stage are dropped.
+        A claim that may wait leaves the others who ask for work their share of what is new, for
+        `GIVES_WAY_S`: who has room for a whole batch would else have it to himself.
         """
         ...
 

@@ -64,6 +64,50 @@ async def test_claim_hands_each_group_to_one_consumer(twin):
     assert await take(twin.stream, "ann") == []
 
 
+async def asking(stream: GroupStream, consumer: str, num_rooms: int) -> list[Delivery]:
+    """What a consumer has after half a second of asking whenever it has room, as a worker does."""
+    held: list[Delivery] = []
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 0.5
+    while loop.time() < until:
+        await stream.beat(held, consumer)
+        if len(held) == num_rooms:
+            await asyncio.sleep(0.05)
+            continue
+        count = num_rooms - len(held)
+        held += await stream.claim(ROLLOUT, consumer, count=count, wait_s=0.05)
+    return held
+
+
+async def while_asked(twin, *rooms: int, num_groups: int) -> list[int]:
+    """How many of the groups each consumer gets that are admitted while all of them ask."""
+    consumers = ("ann", "bob", "eve")
+    async with asyncio.TaskGroup() as tasks:
+        held = [
+            tasks.create_task(asking(twin.stream, consumer, room))
+            for consumer, room in zip(consumers, rooms, strict=False)
+        ]
+        await asyncio.sleep(0.1)
+        groups = entries(*(f"g{number}" for number in range(num_groups)))
+        await twin.stream.admit(groups, limit=num_groups)
+    return [len(task.result()) for task in held]
+
+
+async def test_those_who_ask_share_what_is_admitted(twin):
+    assert await while_asked(twin, 32, 32, num_groups=16) == [8, 8]
+    await twin.stream.clear()
+    assert max(await while_asked(twin, 32, 32, 32, num_groups=16)) == 6  # of 5⅓ in the mean
+
+
+async def test_what_others_have_no_room_for_is_not_kept_for_them(twin):
+    assert await while_asked(twin, 32, 2, num_groups=16) == [14, 2]
+
+
+async def test_a_consumer_alone_has_all_at_once(twin):
+    await twin.stream.admit(entries(*"abcdefgh"), limit=8)
+    assert ids(await twin.stream.claim(ROLLOUT, "ann", count=8, wait_s=5)) == [*"abcdefgh"]
+
+
 async def waiting_claim(stream: GroupStream, stage: Stage) -> list[str]:
     """Group ids; in less than the half second after which an idle claim looks by itself."""
     async with asyncio.timeout(0.4):
@@ -99,6 +143,7 @@ async def test_waiting_claim_wakes_on_a_release(twin):
 
 
 async def test_cancelled_waiting_claim_strands_nothing(twin):
+    assert await take(twin.stream) == []  # connects: it is the waiting that is cancelled here
     waiting = asyncio.ensure_future(twin.stream.claim(ROLLOUT, "ann", count=1, wait_s=5))
     await asyncio.sleep(0.02)
     waiting.cancel()
