@@ -45,7 +45,7 @@ check: setup ## format, lint, types, import layers, generated code up to date
 
 test: setup ## unit, contract, integration tests, then whole runs (about 10 minutes)
 	$(BIN)/pytest -n 2
-	$(BIN)/pytest -m 'slow and not vllm and not ray'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'slow and not vllm and not ray'
 
 test-vllm: setup-vllm ## what runs on vLLM: engines, teacher, updates under load, a run (about 4 minutes)
 	$(VLLM)/bin/pytest -m 'vllm and not slow' tests/on_vllm

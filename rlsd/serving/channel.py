@@ -24,8 +24,10 @@ _NOT_YET = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )
 
-_RETRY_POLICY = json.dumps(
+_SERVICE_CONFIG = json.dumps(
     {
+        # A name may stand for several replicas (a headless Service): calls go to each in turn.
+        "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": [{}],
@@ -37,7 +39,7 @@ _RETRY_POLICY = json.dumps(
                     "retryableStatusCodes": ["UNAVAILABLE"],
                 },
             }
-        ]
+        ],
     }
 )
 
@@ -81,7 +83,7 @@ def open_channel(address: str) -> grpc.aio.Channel:
         behind["proxy"] if behind else address,
         interceptors=[_ToApplication(behind["application"])] if behind else None,
         options=[
-            ("grpc.service_config", _RETRY_POLICY),
+            ("grpc.service_config", _SERVICE_CONFIG),
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.enable_retries", 1),

@@ -120,6 +120,8 @@ class QueuedStages:
 class CalledStages:
     """The direct path: one call after the other for each group, no queue in between.
 
+    A service that is away, or dies under a call, is waited for until the call's deadline.
+
     An async context manager: leaving it cancels what is still out.
     """
 
@@ -210,19 +212,25 @@ class CalledStages:
         """Call the rollout service."""
         request = rollout_service_pb2.GenerateRequest(group=group_to_proto(group))
         async with calling("rollout.Generate"):
-            response = await self._rollout.Generate(request, timeout=self._timeout_s)
+            response = await self._rollout.Generate(
+                request, timeout=self._timeout_s, wait_for_ready=True
+            )
         return group_from_proto(response.group)
 
     async def verify(self, group: Group) -> Group:
         """Call the verifier service."""
         request = verifier_service_pb2.VerifyRequest(group=group_to_proto(group))
         async with calling("verifier.Verify"):
-            response = await self._verifier.Verify(request, timeout=self._timeout_s)
+            response = await self._verifier.Verify(
+                request, timeout=self._timeout_s, wait_for_ready=True
+            )
         return group_from_proto(response.group)
 
     async def score(self, group: Group) -> Group:
         """Call the teacher service."""
         request = teacher_service_pb2.ScoreRequest(group=group_to_proto(group))
         async with calling("teacher.Score"):
-            response = await self._teacher.Score(request, timeout=self._timeout_s)
+            response = await self._teacher.Score(
+                request, timeout=self._timeout_s, wait_for_ready=True
+            )
         return group_from_proto(response.group)
