@@ -1,0 +1,25 @@
+# The teacher, scoring with transformers.
+#   docker build -f deploy/docker/teacher.Dockerfile -t rlsd-teacher .
+# Without a GPU: --build-arg TORCH_FROM='--index-url https://download.pytorch.org/whl/cpu' saves 3 GB.
+ARG BASE_IMAGE=python:3.11-slim-bookworm
+
+FROM ${BASE_IMAGE} AS build
+ARG TORCH_FROM=""
+WORKDIR /src
+RUN python3 -m venv /opt/rlsd \
+ && /opt/rlsd/bin/pip install --no-cache-dir ${TORCH_FROM} 'torch>=2.9,<2.14'
+COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY rlsd rlsd
+COPY services services
+RUN /opt/rlsd/bin/pip install --no-cache-dir -c constraints.txt '.[teacher]'
+
+FROM ${BASE_IMAGE}
+COPY --from=build /opt/rlsd /opt/rlsd
+ENV PATH=/opt/rlsd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
+# Runs are written to /srv/runs: a volume mounted there takes its owner from here.
+RUN mkdir -p /srv/runs && chown 10001:10001 /srv/runs
+WORKDIR /srv
+USER 10001:10001
+EXPOSE 50053 9090
+ENTRYPOINT ["python", "-m", "services.teacher"]
+CMD ["--config", "/etc/rlsd/run.json", "--bind", "0.0.0.0:50053", "--metrics", "0.0.0.0:9090"]
