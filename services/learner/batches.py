@@ -18,7 +18,7 @@ from torch import Tensor
 from rlsd.objectives.loss import Denominators, ObjectiveBatch, group_advantages
 from rlsd.objectives.methods import Method, ZeroVariance
 from rlsd.policy.scoring import Rows, microbatches, pad_rows
-from rlsd.trajectory import Group, GroupOutcome, RejectReason, Trajectory
+from rlsd.trajectory import BoolArray, Group, GroupOutcome, RejectReason, Trajectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ def plan_step(groups: Sequence[Group], method: Method, *, horizon_tokens: int) -
     return StepPlan(
         rows=tuple(r for r in rows if r.advantage != 0.0 or r.trajectory.scores is not None),
         denominators=Denominators(
-            num_tokens=max(1, sum(t.num_tokens for t in scored)),
+            num_tokens=max(1, sum(t.num_sampled for t in scored)),
             num_sequences=max(1, len(scored)),
             horizon_tokens=horizon_tokens,
-            num_taught_tokens=max(1, sum(t.num_tokens for t in taught)),
+            num_taught_tokens=max(1, sum(t.num_sampled for t in taught)),
             num_taught_sequences=max(1, len(taught)),
         ),
     )
@@ -86,21 +86,25 @@ def pad(rows: Sequence[TrainingRow], *, pad_id: int) -> Rows:
 def objective_batch(rows: Sequence[TrainingRow], policy_logprobs_BT: Tensor) -> ObjectiveBatch:
     """Everything the objective needs beside the policy's own log-probs.
 
-    There is one optimizer step for each batch, so the log-probs before the first update
-    (`old_logprobs`) are the policy's present ones without gradient.
+    Tokens of tools are in no mask; like at padding, what stands at them is 0. There is one
+    optimizer step for each batch, so the log-probs before the first update (`old_logprobs`) are
+    the policy's present ones without gradient.
     """
     num_tokens, device = policy_logprobs_BT.shape[1], policy_logprobs_BT.device
     scores = [r.trajectory.scores for r in rows]
     rollout_logprobs = [r.trajectory.rollout_logprobs for r in rows]
-    lengths_B = torch.tensor([r.trajectory.num_tokens for r in rows])
+    sampled = [r.trajectory.sampled for r in rows]
+
+    def padded(arrays: Sequence[npt.NDArray[Any] | None]) -> Tensor | None:
+        return _pad(arrays, sampled, num_tokens)
 
     def scored(field: str) -> Tensor | None:
-        return _pad([None if s is None else getattr(s, field) for s in scores], num_tokens)
+        return padded([None if s is None else getattr(s, field) for s in scores])
 
     tensors = {
         "advantages_B": torch.tensor([r.advantage for r in rows]),
-        "mask_BT": torch.arange(num_tokens)[None] < lengths_B[:, None],
-        "rollout_logprobs_BT": _pad(rollout_logprobs, num_tokens),
+        "mask_BT": padded(sampled),
+        "rollout_logprobs_BT": padded(rollout_logprobs),
         "teacher_logprobs_BT": scored("teacher_logprobs"),
         "student_logprobs_BT": scored("student_logprobs"),
         "teacher_available_B": torch.tensor([s is not None for s in scores]),
@@ -136,15 +140,23 @@ def _cut(rows: Sequence[TrainingRow], max_tokens: int) -> list[list[TrainingRow]
     return [[rows[n] for n in part] for part in parts]
 
 
-def _pad(arrays: Sequence[npt.NDArray[Any] | None], num_tokens: int) -> Tensor | None:
-    """[B, T] or [B, T, K] with zeros after each row's end; None when no row has an array."""
+def _pad(
+    arrays: Sequence[npt.NDArray[Any] | None],
+    sampled: Sequence[BoolArray],
+    num_tokens: int,
+) -> Tensor | None:
+    """[B, T] or [B, T, K] with zeros at tokens of tools and after each row's end.
+
+    None when no row has an array.
+    """
     present = [a for a in arrays if a is not None]
     if not present:
         return None
     shape = (len(arrays), num_tokens, *present[0].shape[1:])
     padded = np.zeros(shape, dtype=present[0].dtype)
-    for row, array in enumerate(arrays):
+    for row, (array, mask) in enumerate(zip(arrays, sampled, strict=True)):
         if array is not None:
-            padded[row, : len(array)] = array
+            padded[row, : len(array)][mask] = array[mask]
     tensor = torch.from_numpy(padded)
-    return tensor if tensor.is_floating_point() else tensor.long()
+    is_kept = tensor.is_floating_point() or tensor.dtype is torch.bool
+    return tensor if is_kept else tensor.long()
