@@ -148,11 +148,13 @@ def make_toolbox(tool: Any, *, name: str = "lookup", **changes: Any) -> Toolbox:
     return Toolbox({name: Bound(tool, **settings)})
 
 
-def make_conversation(script, tool=None, *, tokenizer=None, max_turns=4, max_answer_tokens=64):
+def make_conversation(
+    script, tool=None, *, tokenizer=None, max_turns=4, max_answer_tokens=64, toolbox=None
+):
     tokenizer = tokenizer or qwen_like()
     engine = ScriptedEngine(tokenizer, script)
     chat = make_chat(tokenizer, max_answer_tokens=max_answer_tokens)
-    toolbox = make_toolbox(tool or TableTool())
+    toolbox = toolbox or make_toolbox(tool or TableTool())
     return Conversation(engine, chat, toolbox, max_turns=max_turns), engine
 
 

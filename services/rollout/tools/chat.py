@@ -18,7 +18,7 @@ from rlsd.policy.loading import prompt_ids
 from rlsd.trajectory import IntArray, ToolCall
 
 _TURN, _ANSWER = "MARKER-OF-A-TURN", "MARKER-OF-AN-ANSWER"
-_CUT = " … [cut: the answer is longer]"
+_CUT = " … [cut]"
 _MOST_CHARACTERS_A_TOKEN = 64
 _UNREADABLE = "error: the answer holds control tokens"
 
