@@ -18,7 +18,7 @@ from torch import Tensor
 from rlsd.objectives.loss import Denominators, ObjectiveBatch, group_advantages
 from rlsd.objectives.methods import Method, ZeroVariance
 from rlsd.policy.scoring import Rows, microbatches, pad_rows
-from rlsd.trajectory import BoolArray, Group, GroupOutcome, RejectReason, Trajectory
+from rlsd.trajectory import Group, GroupOutcome, RejectReason, Trajectory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,25 +86,21 @@ def pad(rows: Sequence[TrainingRow], *, pad_id: int) -> Rows:
 def objective_batch(rows: Sequence[TrainingRow], policy_logprobs_BT: Tensor) -> ObjectiveBatch:
     """Everything the objective needs beside the policy's own log-probs.
 
-    Tokens of tools are in no mask; like at padding, what stands at them is 0. There is one
+    Tokens of tools are outside the mask, like padding: whatever stands there. There is one
     optimizer step for each batch, so the log-probs before the first update (`old_logprobs`) are
     the policy's present ones without gradient.
     """
     num_tokens, device = policy_logprobs_BT.shape[1], policy_logprobs_BT.device
     scores = [r.trajectory.scores for r in rows]
     rollout_logprobs = [r.trajectory.rollout_logprobs for r in rows]
-    sampled = [r.trajectory.sampled for r in rows]
-
-    def padded(arrays: Sequence[npt.NDArray[Any] | None]) -> Tensor | None:
-        return _pad(arrays, sampled, num_tokens)
 
     def scored(field: str) -> Tensor | None:
-        return padded([None if s is None else getattr(s, field) for s in scores])
+        return _pad([None if s is None else getattr(s, field) for s in scores], num_tokens)
 
     tensors = {
         "advantages_B": torch.tensor([r.advantage for r in rows]),
-        "mask_BT": padded(sampled),
-        "rollout_logprobs_BT": padded(rollout_logprobs),
+        "mask_BT": _pad([r.trajectory.sampled for r in rows], num_tokens),
+        "rollout_logprobs_BT": _pad(rollout_logprobs, num_tokens),
         "teacher_logprobs_BT": scored("teacher_logprobs"),
         "student_logprobs_BT": scored("student_logprobs"),
         "teacher_available_B": torch.tensor([s is not None for s in scores]),
@@ -140,23 +136,16 @@ def _cut(rows: Sequence[TrainingRow], max_tokens: int) -> list[list[TrainingRow]
     return [[rows[n] for n in part] for part in parts]
 
 
-def _pad(
-    arrays: Sequence[npt.NDArray[Any] | None],
-    sampled: Sequence[BoolArray],
-    num_tokens: int,
-) -> Tensor | None:
-    """[B, T] or [B, T, K] with zeros at tokens of tools and after each row's end.
-
-    None when no row has an array.
-    """
+def _pad(arrays: Sequence[npt.NDArray[Any] | None], num_tokens: int) -> Tensor | None:
+    """[B, T] or [B, T, K] with zeros after each row's end; None when no row has an array."""
     present = [a for a in arrays if a is not None]
     if not present:
         return None
     shape = (len(arrays), num_tokens, *present[0].shape[1:])
     padded = np.zeros(shape, dtype=present[0].dtype)
-    for row, (array, mask) in enumerate(zip(arrays, sampled, strict=True)):
+    for row, array in enumerate(arrays):
         if array is not None:
-            padded[row, : len(array)][mask] = array[mask]
+            padded[row, : len(array)] = array
     tensor = torch.from_numpy(padded)
-    is_kept = tensor.is_floating_point() or tensor.dtype is torch.bool
-    return tensor if is_kept else tensor.long()
+    is_index = not tensor.is_floating_point() and tensor.dtype is not torch.bool
+    return tensor.long() if is_index else tensor

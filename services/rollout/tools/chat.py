@@ -39,10 +39,10 @@ class Chat:
         self._max_answer_tokens = max_answer_tokens
         self.end_id: int = tokenizer.eos_token_id
         """Ends a turn of the policy."""
-        special = {str(t) for t in tokenizer.added_tokens_decoder.values() if t.special}
-        by_length = sorted(special, key=len, reverse=True)
+        special = {i: str(t) for i, t in tokenizer.added_tokens_decoder.items() if t.special}
+        by_length = sorted(special.values(), key=len, reverse=True)
         self._special = re.compile("|".join(map(re.escape, by_length)) or r"(?!)")
-        self._special_ids = set(tokenizer.all_special_ids) - {tokenizer.unk_token_id}
+        self._special_ids = set(special) - {tokenizer.unk_token_id}
         self._try()
 
     @property

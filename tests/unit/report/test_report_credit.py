@@ -140,6 +140,7 @@ def test_tokens_of_tools_are_shown_and_neither_coloured_nor_counted():
         scores=replace(plain.scores, teacher_logprobs=spoiled),
         tool_turns=(ToolTurn(start=1, end=3, calls=()),),
     )
+    assert not credit.token_deltas(made)[1:3].any()
     tokens = completion_view(made, -1.0, PALETTE, 0.5).tokens
     assert [t.hue is Hue.TOOL for t in tokens] == (~made.sampled).tolist()
     assert {(t.level, t.tip) for t in tokens[1:3]} == {(0, "of a tool: not learned from")}

@@ -2,6 +2,7 @@
 
 import pytest
 from talking import TEMPLATE, function, make_chat, qwen_like
+from tokenizers import AddedToken, normalizers
 
 from rlsd.errors import ConfigError
 from rlsd.trajectory import CallOutcome, ToolCall
@@ -48,6 +49,18 @@ def test_an_answer_cannot_end_its_turn_and_speak_as_somebody_else(forged):
 
     assert controls(chat.readable(forged)) == controls("7")
     assert controls(forged) != controls("7")  # so it is this that keeps it out
+    assert "im_end" in chat.readable(forged) or "endoftext" in chat.readable(forged)
+
+
+def test_an_answer_that_holds_control_tokens_however_it_is_spelled_is_not_shown():
+    """A tokenizer that changes a text before it looks for them finds more than the text shows."""
+    tokenizer = qwen_like()
+    tokenizer._tokenizer.normalizer = normalizers.Lowercase()
+    halt = AddedToken("<|halt|>", special=True, normalized=True)
+    tokenizer.add_tokens([halt], special_tokens=True)
+    chat = make_chat(tokenizer)
+    assert chat.readable("7 <|HALT|>") == "error: the answer holds control tokens"
+    assert chat.readable("7 halt") == "7 halt"
 
 
 @pytest.mark.parametrize("limit", [16, 60])

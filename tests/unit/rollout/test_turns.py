@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from talking import (
     TableTool,
@@ -253,7 +253,7 @@ async def test_a_service_with_tools_fills_the_group_in():
 SECRET = st.text("0123456789", min_size=12, max_size=20)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20, deadline=None, phases=[Phase.generate])
 @given(reference=SECRET, privileged=SECRET, hidden=SECRET)
 def test_nothing_of_the_record_but_its_id_ever_reaches_a_tool(reference, privileged, hidden):
     tool = TableTool()
