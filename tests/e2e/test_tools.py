@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from bigram_policy import write_policy
 
 from examples.lookup import task
 from rlsd.batch_log import BatchLog
@@ -26,8 +27,12 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def run(run):
-    run.config = "examples/lookup/rlsd.toml"
+def run(run, tmp_path):
+    """The example, with a policy that calls often and was never trained."""
+    text = Path("examples/lookup/rlsd.toml").read_text()
+    config = tmp_path / "rlsd.toml"
+    config.write_text(text.replace("examples/lookup/base", str(write_policy(tmp_path / "base"))))
+    run.config = str(config)
     return run
 
 
@@ -56,14 +61,14 @@ def trajectories(run) -> list:
 
 
 @pytest.mark.parametrize("transport", ["redis", "grpc"])
-def test_a_run_with_a_tool_trains_and_replays_to_the_bit(run, tool, transport):
+def test_a_run_with_a_tool_trains_and_replays_to_the_bit(run, tool, transport, tmp_path):
     result = run("run.steps=2", f"run.transport={transport}", tool)
     assert result.returncode == 0, result.stdout + result.stderr
     made = trajectories(run)
     calling = [t for t in made if t.num_turns > 1]
     assert len(made) == 2 * 8 * 8
     assert 10 < len(calling) < len(made)
-    tokenizer = load_tokenizer("examples/lookup/base")
+    tokenizer = load_tokenizer(str(tmp_path / "base"))
     for trajectory in calling:
         [turn] = trajectory.tool_turns[:1]
         [call] = turn.calls[:1]
@@ -81,12 +86,11 @@ def test_a_run_with_a_tool_trains_and_replays_to_the_bit(run, tool, transport):
     assert json.loads(audit.stdout)["replay"]["is_equal"]
 
 
-def test_a_tool_that_is_not_there_fails_groups_and_rewards_nobody(run, tmp_path):
+def test_a_tool_that_is_not_there_fails_groups_and_rewards_nobody(run):
     """Nobody listens: the run ends saying so, and no trajectory has been made up."""
-    lines = Path(run.config).read_text().splitlines()
-    unmeasured = tmp_path / "rlsd.toml"
-    unmeasured.write_text("\n".join(x for x in lines if not x.startswith("held_out")))
-    run.config = str(unmeasured)
+    config = Path(run.config)
+    lines = config.read_text().splitlines()
+    config.write_text("\n".join(x for x in lines if not x.startswith("held_out")))
     result = run(
         "run.steps=1",
         f"tools.use.lookup.url=http://127.0.0.1:{free_port()}",

@@ -13,17 +13,23 @@ from talking import (
     draw,
     function,
     group_of,
+    make_chat,
     make_conversation,
+    make_toolbox,
     qwen_like,
     replaying,
     spans,
 )
 
 from rlsd.errors import ToolError
+from rlsd.inference.engine import Sample
 from rlsd.trajectory import CallOutcome, FinishReason, VersionSpan
+from services.rollout.engines.hosted import HostedEngine
+from services.rollout.engines.updates import Continue
 from services.rollout.seeds import trajectory_seed, turn_seed
 from services.rollout.service import RolloutService
 from services.rollout.tools.tool import Answer
+from services.rollout.turns import Conversation
 
 
 async def test_a_trajectory_holds_its_turns_and_between_them_the_answers():
@@ -273,3 +279,41 @@ def test_nothing_of_the_record_but_its_id_ever_reaches_a_tool(reference, privile
         assert text not in left
         for request in engine.requests:
             assert text not in engine.tokenizer.decode(request.prompt_ids)
+
+
+async def test_an_engine_of_others_draws_turn_by_turn_like_our_own():
+    """What HostedEngine makes of two samples, the second under two versions."""
+    tokenizer = qwen_like()
+
+    class Engine:
+        num_drawn = 0
+
+        async def sample(self, request):
+            self.num_drawn += 1
+            said = asking() if self.num_drawn == 1 else "# 7"
+            drawn = [*tokenizer.encode(said), tokenizer.eos_token_id]
+            end = len(drawn)
+            spans = [(3, 0, end)] if self.num_drawn == 1 else [(3, 0, 1), (4, 1, end)]
+            return Sample(
+                token_ids=np.asarray(drawn, dtype=np.int32),
+                logprobs=-np.ones(end, dtype=np.float32),
+                finish_reason=FinishReason.STOP,
+                spans=tuple(VersionSpan(version=v, start=a, end=b) for v, a, b in spans),
+            )
+
+    class Weights:
+        version = 3
+
+        async def prove(self, versions): ...
+
+    hosted = HostedEngine(Engine(), Weights(), tokenizer, updates=Continue())
+    chat, toolbox = make_chat(tokenizer), make_toolbox(TableTool())
+    conversation = Conversation(hosted, chat, toolbox, max_turns=3)
+    [made], _ = await draw(conversation, group_of())
+    [turn] = made.tool_turns
+    assert (made.text, made.min_policy_version, made.max_policy_version) == ("# 7", 3, 4)
+    assert spans(made) == [
+        (3, 0, turn.start),
+        (3, turn.end, turn.end + 1),
+        (4, turn.end + 1, made.num_tokens),
+    ]
