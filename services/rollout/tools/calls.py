@@ -10,6 +10,7 @@ Whatever else stands there is an answer in words to the policy, never an excepti
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def _read(body: str, end: str) -> Call | ToolCall:
     if end != _CLOSE:
         return malformed("", body, f"the call is never closed; {_FORM}")
     try:
-        value = json.loads(body, parse_constant=_refuse)
+        value = json.loads(body, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as cause:
         why = str(cause) if isinstance(cause, json.JSONDecodeError) else type(cause).__name__
         return malformed("", body, f"the call is not JSON ({why}); {_FORM}")
@@ -76,6 +77,14 @@ def _read(body: str, end: str) -> Call | ToolCall:
     if not isinstance(arguments, dict):
         return malformed(value["name"], body, f"arguments are no JSON object; {_FORM}")
     return Call(tool=value["name"], arguments=arguments)
+
+
+def _finite(number: str) -> float:
+    """1e999 is a number of JSON and none that can be sent on."""
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number[:40]} is too large")
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:

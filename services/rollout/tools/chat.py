@@ -15,11 +15,12 @@ from jinja2.exceptions import TemplateError
 
 from rlsd.errors import ConfigError
 from rlsd.policy.loading import prompt_ids
-from rlsd.trajectory import IntArray, ToolCall
+from rlsd.trajectory import CallOutcome, IntArray, ToolCall
 
 _TURN, _ANSWER = "MARKER-OF-A-TURN", "MARKER-OF-AN-ANSWER"
 _CUT = " … [cut]"
 _MOST_CHARACTERS_A_TOKEN = 64
+_SHOWN = 200
 _UNREADABLE = "error: the answer holds control tokens"
 
 
@@ -86,7 +87,7 @@ class Chat:
         return self._ids(after)[1:]
 
     def _try(self) -> None:
-        call = ToolCall(tool="f", arguments="{}", answer=_ANSWER, outcome="answered")  # type: ignore[arg-type]
+        call = ToolCall(tool="f", arguments="{}", answer=_ANSWER, outcome=CallOutcome.ANSWERED)
         between = self.between([call])
         whole = self._whole("a", [call])
         if _ANSWER not in whole:
@@ -111,8 +112,9 @@ class Chat:
                 tokenize=False,
             )
         except (TemplateError, TypeError, KeyError, ValueError) as cause:
+            why = " ".join(str(cause).split())[:_SHOWN]
             raise ConfigError(
-                f"model.path: the chat template refuses the answer of a tool ({cause}); give one "
+                f"model.path: the chat template refuses the answer of a tool ({why}); give one "
                 f"that knows the role 'tool', or remove [tools]"
             ) from cause
         return str(rendered)

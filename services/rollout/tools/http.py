@@ -19,7 +19,7 @@ import time
 from http import HTTPStatus
 
 from rlsd.config import HttpToolSection
-from rlsd.errors import ToolError, VerifierError
+from rlsd.errors import ConfigError, ToolError, VerifierError
 from rlsd.verifier_client.addresses import parse_endpoint
 from rlsd.verifier_client.connections import Connections, Reply, Unavailable, tls_context
 from rlsd.verifier_client.credentials import Credentials
@@ -67,7 +67,7 @@ class HttpTool:
                         f"tool {self._name!r}: no answer within "
                         f"{self._section.total_timeout_s:g} s ({failure}); is it up?"
                     ) from failure
-            except (VerifierError, ContractError) as error:
+            except (ConfigError, VerifierError, ContractError) as error:
                 raise ToolError(f"tool {self._name!r}: {error}") from error
             metrics.TOOL_RETRIES.labels(self._name).inc()
             await asyncio.sleep(pause)

@@ -47,7 +47,10 @@ class Bound:
 
     def fault(self, arguments: Mapping[str, Any]) -> str:
         """What is wrong with the arguments; empty when they fit."""
-        error = next(self._schema.iter_errors(dict(arguments)), None)
+        try:
+            error = next(self._schema.iter_errors(dict(arguments)), None)
+        except ValueError as cause:  # nested too deeply for the validator
+            return f"arguments cannot be checked: {cause}"[:_SHOWN]
         if error is None:
             return ""
         where = "/".join(str(part) for part in error.instance_path)

@@ -173,6 +173,9 @@ async def test_the_bearers_token_is_shown_and_read_again(tmp_path):
         await tool.answer(QUESTION)
         token.write_text("second!")
         await tool.answer(QUESTION)
+        token.unlink()
+        with pytest.raises(ToolError, match="cannot be read"):
+            await tool.answer(QUESTION)
     shown = [r.headers["authorization"] for r in server.received]
     assert shown == ["Bearer first", "Bearer second!"]
 

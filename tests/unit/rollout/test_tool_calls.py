@@ -81,6 +81,20 @@ async def test_arguments_that_do_not_fit_the_schema_are_answered_in_words(argume
     assert tool.questions == []
 
 
+@pytest.mark.parametrize(
+    "value", ["1e999", "-1e999", "9" * 4000, "[" * 300 + "]" * 300, "[" * 900 + "]" * 900]
+)
+async def test_values_that_few_can_carry_are_answered_in_words_too(value):
+    tool = TableTool()
+    box = make_toolbox(tool, parameters={"type": "object"})
+    tool._answer = lambda key: Answer(text="7")
+    call = f'<tool_call>{{"name": "lookup", "arguments": {{"key": {value}}}}}</tool_call>'
+    made = await box.call(only(call), CALLER)
+    assert made.answer
+    for question in tool.questions:
+        json.dumps(question.content, allow_nan=False)
+
+
 async def test_a_tool_that_there_is_not_is_answered_with_those_there_are():
     made = await answered(asking().replace("lookup", "shell"))
     assert (made.tool, made.outcome) == ("shell", CallOutcome.UNKNOWN)
