@@ -64,10 +64,8 @@ class Chat:
 
     def readable(self, answer: str) -> str:
         """The answer as the policy is to read it: cut, and unable to end its own turn."""
-        answer = self._special.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", answer)
-        if self._special_ids.intersection(self._ids(answer)):
-            answer = _UNREADABLE
-        return self._cut(answer)
+        answer = self._apart(answer)
+        return self._cut(_UNREADABLE if self._controls(answer) else answer)
 
     def between(self, calls: Sequence[ToolCall]) -> list[int]:
         """Ids from behind a turn's end token to the beginning of the policy's next turn.
@@ -102,7 +100,12 @@ class Chat:
             )
 
     def _whole(self, turn: str, calls: Sequence[ToolCall]) -> str:
-        answers = [{"role": "tool", "name": c.tool, "content": c.answer} for c in calls]
+        # The name is the policy's word, and some templates show it.
+        names = [self._apart(c.tool) for c in calls]
+        answers = [
+            {"role": "tool", "name": name if not self._controls(name) else "", "content": c.answer}
+            for name, c in zip(names, calls, strict=True)
+        ]
         before = [{"role": "user", "content": "."}, {"role": "assistant", "content": turn}]
         try:
             rendered = self._tokenizer.apply_chat_template(
@@ -118,6 +121,13 @@ class Chat:
                 f"that knows the role 'tool', or remove [tools]"
             ) from cause
         return str(rendered)
+
+    def _apart(self, text: str) -> str:
+        """The text with a space within what would be a control token."""
+        return self._special.sub(lambda found: f"{found[0][:1]} {found[0][1:]}", text)
+
+    def _controls(self, text: str) -> bool:
+        return bool(self._special_ids.intersection(self._ids(text)))
 
     def _ids(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))

@@ -87,7 +87,7 @@ async def test_arguments_that_do_not_fit_the_schema_are_answered_in_words(argume
 async def test_values_that_few_can_carry_are_answered_in_words_too(value):
     tool = TableTool()
     box = make_toolbox(tool, parameters={"type": "object"})
-    tool._answer = lambda key: Answer(text="7")
+    tool._answer = lambda _: Answer(text="7")
     call = f'<tool_call>{{"name": "lookup", "arguments": {{"key": {value}}}}}</tool_call>'
     made = await box.call(only(call), CALLER)
     assert made.answer
