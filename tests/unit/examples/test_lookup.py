@@ -1,6 +1,5 @@
 """The lookup example: its text, its table, its records, its tool."""
 
-import json
 from random import Random
 
 import httpx
@@ -84,5 +83,5 @@ async def test_the_tool_answers_keys_and_refuses_the_rest(key, status, answer):
     transport = httpx.ASGITransport(app=server.app)
     async with httpx.AsyncClient(transport=transport, base_url="http://tool") as client:
         call = {"tool": "lookup", "arguments": {"key": key}, "trajectory": {"member": 0}}
-        reply = await client.post("/", content=json.dumps(call))
+        reply = await client.post("/", json=call)
     assert (reply.status_code, reply.json()) == (status, {"answer": answer})
