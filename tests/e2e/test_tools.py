@@ -69,16 +69,19 @@ def test_a_run_with_a_tool_trains_and_replays_to_the_bit(run, tool, transport, t
     assert len(made) == 2 * 8 * 8
     assert 10 < len(calling) < len(made)
     tokenizer = load_tokenizer(str(tmp_path / "base"))
+    answered = 0
     for trajectory in calling:
-        [turn] = trajectory.tool_turns[:1]
-        [call] = turn.calls[:1]
         assert not trajectory.rollout_logprobs[~trajectory.sampled].any()
         assert trajectory.scores is None or np.isfinite(trajectory.scores.teacher_logprobs).all()
+        turn = trajectory.tool_turns[0]
+        if [c.outcome for c in turn.calls] != [CallOutcome.ANSWERED]:
+            continue  # the policy wrote no call that can be read
+        answered += 1
+        key = int(json.loads(turn.calls[0].arguments)["key"].replace(" ", ""))
         between = tokenizer.decode(trajectory.token_ids[turn.start : turn.end])
-        if call.outcome is CallOutcome.ANSWERED:
-            key = int(json.loads(call.arguments)["key"].replace(" ", ""))
-            assert call.answer == str(task.value_of(key))
-        assert between == f"<|im_start|> tool {call.answer} <|im_end|> <|im_start|> assistant"
+        said = f"tool {task.value_of(key)} <|im_end|>"
+        assert between == f"<|im_start|> {said} <|im_start|> assistant"
+    assert answered > 10
     lines = (run.folder / "metrics.jsonl").read_text().splitlines()
     assert all(json.loads(line)["tool_calls_mean"] > 0 for line in lines)
     audit = run.audit("--json")
