@@ -10,7 +10,8 @@ from builders import make_group, make_prompt
 from hostile_http import hostile_server, saying
 from talking import KEY_SCHEMA
 
-from rlsd.config import HttpToolSection, LearnerSection, ToolsSection
+from rlsd.config import HttpToolSection, LearnerSection, RunConfig, ToolsSection
+from rlsd.errors import ConfigError
 from rlsd.objectives.methods import method_named
 from rlsd.policy.loading import load_model, load_tokenizer, save_model, take_probe
 from rlsd.policy.scoring import sequence_logprobs
@@ -30,6 +31,7 @@ from services.learner.batches import plan_step
 from services.learner.policy import Policy
 from services.rollout.engines.transformers import TransformersEngine
 from services.rollout.service import RolloutService
+from services.rollout.start import open_service
 from services.rollout.tools.chat import Chat
 from services.rollout.tools.choice import open_toolbox
 from services.rollout.turns import Conversation
@@ -145,3 +147,51 @@ async def test_a_step_teaches_to_call_and_learns_nothing_from_what_the_tool_said
     assert metrics["rollout_gap_max"] < 1e-4  # sampler and learner agree where the policy drew
     assert logprob(call) > before + 0.05
     assert logprob(said) <= before_tool  # what stood in rewarded trajectories was not imitated
+
+
+def configured(path, tmp_path, url: str) -> RunConfig:
+    lookup = {
+        "kind": "http",
+        "url": url,
+        "description": "finds",
+        "parameters": KEY_SCHEMA,
+        "allow_cidrs": ["127.0.0.0/8"],
+    }
+    return RunConfig.model_validate(
+        {
+            "run": {"dir": str(tmp_path), "id": "run", "transport": "grpc"},
+            "model": {"path": path},
+            "data": {"train": "t"},
+            "tools": {"use": {"lookup": lookup}},
+        }
+    )
+
+
+async def test_the_configured_service_calls_its_tools_and_says_that_its_template_is_silent(
+    path, model, tmp_path, caplog
+):
+    store = WeightStore(tmp_path / "run" / "weights", "run")
+    probe = take_probe(model, [1, 4, 6, 15])
+    store.publish(0, step=0, probe=probe, save=lambda f: save_model(model, model.state_dict(), f))
+    asked = make_group(
+        prompt=make_prompt(QUESTION),
+        sampling=SamplingParams(num_completions=8, max_tokens=48, seed=7),
+        trajectories=(),
+    )
+    async with hostile_server(saying({"answer": "8"})) as server:
+        async with open_service(configured(path, tmp_path, server.url)) as service:
+            made = await service.servicer.generate(asked)
+        assert len(server.received) == sum(
+            c.outcome is CallOutcome.ANSWERED for t in made.trajectories for c in t.calls
+        )
+        assert server.received
+    assert "the chat template does not show tools" in caplog.text
+
+
+async def test_a_schema_that_is_none_keeps_the_service_from_starting(path, tmp_path):
+    config = configured(path, tmp_path, "http://127.0.0.1:9/")
+    of_tool = config.tools.use["lookup"].model_copy(update={"parameters": {"type": "strin"}})
+    tools = config.tools.model_copy(update={"use": {"lookup": of_tool}})
+    with pytest.raises(ConfigError, match=r"tools\.use\.lookup: parameters are no JSON schema"):
+        async with open_service(config.model_copy(update={"tools": tools})):
+            pass
