@@ -4,6 +4,7 @@
     ├── ConfigError      what the user gave (file, key, dataset, model path): fix it and run again
     ├── StreamError      Redis cannot be reached, or it refused
     ├── EngineError      the generation engine failed on a request
+    ├── ToolError        a tool could not be asked (never an answer to the policy)
     ├── VerifierError    a verdict could not be had (never a reward of 0)
     │   └── IsolationError   this machine has no sandbox as strong as asked for
     ├── TeacherError     the teacher could not score
@@ -46,6 +47,12 @@ class StreamError(RlsdError):
 
 class EngineError(RlsdError):
     """The generation engine failed on a request."""
+
+    status = grpc.StatusCode.INTERNAL
+
+
+class ToolError(RlsdError):
+    """A tool could not be asked. The policy has no part in it: its group is tried again."""
 
     status = grpc.StatusCode.INTERNAL
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int32]
 FloatArray = npt.NDArray[np.float32]
+BoolArray = npt.NDArray[np.bool_]
 
 
 class FinishReason(StrEnum):
@@ -25,6 +26,20 @@ class FinishReason(StrEnum):
     """The policy ended it with an end-of-sequence token."""
     LENGTH = "length"
     """It reached `max_tokens`: the text is cut."""
+    TURNS = "turns"
+    """It still called tools after the last turn that it was allowed."""
+
+
+class CallOutcome(StrEnum):
+    """What became of a call that the policy wrote. Each is an answer to the policy, in words."""
+
+    ANSWERED = "answered"
+    REFUSED = "refused"
+    """By the tool, which can do nothing with these arguments."""
+    MALFORMED = "malformed"
+    """It is no call, or its arguments are not what the tool takes: nobody was asked."""
+    UNKNOWN = "unknown"
+    """No tool has that name."""
 
 
 class VerdictOutcome(StrEnum):
@@ -177,16 +192,45 @@ class VersionSpan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ToolCall:
+    """A call that the policy wrote, and what it was answered."""
+
+    tool: str
+    """The name that it wrote; empty when it wrote none."""
+    arguments: str
+    """JSON text, or what stood in its place; written by the policy, so untrusted."""
+    answer: str
+    """As the policy read it: cut, where it was too long."""
+    outcome: CallOutcome
+    duration_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ToolTurn:
+    """The tools' answers to one turn of the policy: tokens `start` … `end`-1 of a trajectory.
+
+    They stand for the answers and the chat template around them. The policy read them and did not
+    draw them. There are none where the answers did not fit: then the trajectory ends there.
+    """
+
+    start: int
+    end: int
+    calls: tuple[ToolCall, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Trajectory:
     """The record of one rollout."""
 
     member: int
     """Position in its group, 0 … G-1."""
     token_ids: IntArray
-    """[T] completion tokens, the end token included when there is one."""
+    """[T] all after the prompt: the policy's tokens, end tokens included, and between its turns the
+    tools'."""
     rollout_logprobs: FloatArray
-    """[T] nats, by the sampler at sampling time."""
+    """[T] nats, by the sampler at sampling time; 0 at tokens of tools."""
     text: str
+    """Of the policy's last turn: what the verifier judges."""
     finish_reason: FinishReason
     min_policy_version: int
     max_policy_version: int
@@ -194,11 +238,36 @@ class Trajectory:
     """Which version drew which tokens, when weights changed on the way; else empty."""
     verdict: Verdict | None = None
     scores: TeacherScores | None = None
+    tool_turns: tuple[ToolTurn, ...] = ()
+    """In order, apart from one another."""
 
     @property
     def num_tokens(self) -> int:
-        """Completion tokens."""
+        """T: what a forward pass reads after the prompt."""
         return int(self.token_ids.shape[0])
+
+    @property
+    def num_sampled(self) -> int:
+        """Tokens that the policy drew: the only ones it learns from."""
+        return self.num_tokens - sum(t.end - t.start for t in self.tool_turns)
+
+    @property
+    def sampled(self) -> BoolArray:
+        """[T] True at tokens that the policy drew."""
+        mask = np.ones(self.num_tokens, dtype=np.bool_)
+        for turn in self.tool_turns:
+            mask[turn.start : turn.end] = False
+        return mask
+
+    @property
+    def num_turns(self) -> int:
+        """Of the policy."""
+        return 1 + sum(t.end > t.start for t in self.tool_turns)
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """Of all turns."""
+        return tuple(call for turn in self.tool_turns for call in turn.calls)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +302,7 @@ class Group:
 
     @property
     def num_tokens(self) -> int:
-        """Completion tokens of the whole group."""
+        """Tokens after the prompt of the whole group, those of tools included."""
         return sum(t.num_tokens for t in self.trajectories)
 
 

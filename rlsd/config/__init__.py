@@ -9,15 +9,19 @@ Library code and objectives take plain arguments, never a section of this file.
 from rlsd.config.loading import load, load_alone
 from rlsd.config.run import Addresses, RunConfig
 from rlsd.config.sections import LearnerSection, MethodSection
+from rlsd.config.tools import HttpToolSection, ToolsSection, VerifierToolSection
 from rlsd.config.verifiers import HttpVerifierSection, VerifierSection
 
 __all__ = [
     "Addresses",
+    "HttpToolSection",
     "HttpVerifierSection",
     "LearnerSection",
     "MethodSection",
     "RunConfig",
+    "ToolsSection",
     "VerifierSection",
+    "VerifierToolSection",
     "load",
     "load_alone",
 ]

@@ -20,6 +20,7 @@ from rlsd.config.sections import (
     RunSection,
     TeacherSection,
 )
+from rlsd.config.tools import ToolsSection, VerifierToolSection
 from rlsd.config.verifiers import VerifierSection
 
 
@@ -31,6 +32,7 @@ class RunConfig(Section):
     data: DataSection
     method: MethodSection = MethodSection()
     rollout: RolloutSection = RolloutSection()
+    tools: ToolsSection = ToolsSection()
     verifier: VerifierSection = VerifierSection()
     teacher: TeacherSection = TeacherSection()
     learner: LearnerSection = LearnerSection()
@@ -53,6 +55,20 @@ class RunConfig(Section):
                 "rollout.engine_url and teacher.engine_url are one server, which holds the weights "
                 "of one of them; give each its own"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _the_verifier_has_what_tools_ask_of_it(self) -> RunConfig:
+        for name, tool in self.tools.use.items():
+            if (
+                isinstance(tool, VerifierToolSection)
+                and self.verifier.kinds is not None
+                and tool.verifier not in self.verifier.kinds
+            ):
+                raise ValueError(
+                    f"tools.use.{name} asks the verifier for {tool.verifier!r}, which is not in "
+                    f"verifier.kinds; add it there"
+                )
         return self
 
     @property

@@ -166,7 +166,7 @@ class RolloutSection(EngineKeys):
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Nucleus share; below 1 the log-probs are those of the full distribution."""
     max_tokens: int = Field(default=512, ge=1)
-    """Longest completion."""
+    """Longest completion; with tools, all turns of a trajectory and the answers between them."""
     max_batch: int = Field(default=256, ge=1)
     """Completions that the engine generates at once."""
     probe_tolerance: float = Field(default=1e-3, gt=0)

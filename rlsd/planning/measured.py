@@ -173,7 +173,8 @@ def _load(group: Group) -> GroupLoad:
     by_verdict = (RejectReason.ZERO_VARIANCE.value, RejectReason.NO_VERDICT.value)
     return GroupLoad(
         prompt_tokens=0 if group.prompt_token_ids is None else len(group.prompt_token_ids),
-        completion_tokens=tuple(t.num_tokens for t in group.trajectories),
+        completion_tokens=tuple(t.num_sampled for t in group.trajectories),
+        tool_tokens=sum(t.num_tokens - t.num_sampled for t in group.trajectories),
         is_rejected=group.reason in by_verdict,
         verify_s=max(t.verdict.duration_s if t.verdict else 0.0 for t in group.trajectories),
     )

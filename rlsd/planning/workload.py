@@ -22,7 +22,9 @@ class GroupLoad:
 
     prompt_tokens: int
     completion_tokens: tuple[int, ...]
-    """By member."""
+    """By member; what the policy draws."""
+    tool_tokens: int = 0
+    """Of all members: what it only reads between its turns."""
     is_rejected: bool = False
     """By its verdicts: it skips teacher and training, and takes its place in the batch."""
     verify_s: float = 0.0
@@ -36,7 +38,8 @@ class GroupLoad:
     @property
     def read_tokens(self) -> int:
         """Positions of one pass over prompt and completion of every member."""
-        return self.written_tokens + self.prompt_tokens * len(self.completion_tokens)
+        prompts = self.prompt_tokens * len(self.completion_tokens)
+        return self.written_tokens + self.tool_tokens + prompts
 
 
 class Workload(Protocol):

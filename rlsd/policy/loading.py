@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,20 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
-def prompt_ids(tokenizer: Any, messages: list[dict[str, str]]) -> list[int]:
-    """Token ids of a chat up to where the assistant's completion begins."""
+def prompt_ids(
+    tokenizer: Any, messages: list[dict[str, str]], *, tools: Sequence[dict[str, Any]] = ()
+) -> list[int]:
+    """Token ids of a chat up to where the assistant's completion begins.
+
+    Args:
+        tools: functions that the chat template shows, where it knows how.
+    """
     ids = tokenizer.apply_chat_template(
-        messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        messages,
+        tools=list(tools) or None,
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=False,
     )
     return list(ids)
 

@@ -53,7 +53,10 @@ def group_advantages(
 
 
 def token_deltas(trajectory: Trajectory) -> Array | None:
-    """[T] nats: Δ = teacher minus student log-prob; None where the teacher gave no scores."""
+    """[T] nats: Δ = teacher minus student log-prob, 0 at tokens of tools.
+
+    None where the teacher gave no scores.
+    """
     scores = trajectory.scores
     if scores is None or scores.teacher_logprobs.shape != scores.student_logprobs.shape:
         return None
@@ -61,7 +64,7 @@ def token_deltas(trajectory: Trajectory) -> Array | None:
         return None
     with np.errstate(invalid="ignore"):
         deltas = scores.teacher_logprobs.astype(np.float64) - scores.student_logprobs
-    return np.where(np.isfinite(deltas), deltas, 0.0)
+    return np.where(np.isfinite(deltas) & trajectory.sampled, deltas, 0.0)
 
 
 def token_weights(advantage: float, deltas: Array, rule: CreditRule) -> Array:
@@ -80,9 +83,9 @@ def clipped(weights: Array, rule: CreditRule) -> Array:
 def concentration(trajectory: Trajectory) -> float:
     """Nats by which the largest |Δ| exceeds the mean of the others; 0 without scores."""
     deltas = token_deltas(trajectory)
-    if deltas is None or len(deltas) < 2:
+    if deltas is None or trajectory.num_sampled < 2:
         return 0.0
-    sizes = np.minimum(np.abs(deltas), 6.0)
+    sizes = np.minimum(np.abs(deltas[trajectory.sampled]), 6.0)
     return float(sizes.max() - (sizes.sum() - sizes.max()) / (len(sizes) - 1))
 
 
@@ -115,8 +118,13 @@ def pick_groups(batch: Sequence[Picked], *, at_most: int) -> list[Picked]:
 
 
 def positions(groups: Sequence[Group], *, num_bins: int = 48) -> tuple[Array, Array]:
-    """Mean |Δ| by token position: [bins] position, [bins] nats; empty without scores."""
-    rows = [d for g in groups for t in g.trajectories if (d := token_deltas(t)) is not None]
+    """Mean |Δ| by token position, tools' not counted: [bins] position, [bins] nats.
+
+    Both are empty without scores.
+    """
+    rows = [
+        d[t.sampled] for g in groups for t in g.trajectories if (d := token_deltas(t)) is not None
+    ]
     longest = max((len(row) for row in rows), default=0)
     if longest == 0:
         return np.array([]), np.array([])

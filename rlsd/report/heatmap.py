@@ -5,7 +5,7 @@ One rule: hue is the direction of the update and depth is its size, and nothing 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 import numpy as np
@@ -13,7 +13,7 @@ import numpy as np
 from rlsd.report import credit
 from rlsd.report.methods import Direction, MethodWords
 from rlsd.report.page import TokenTexts
-from rlsd.trajectory import Trajectory
+from rlsd.trajectory import FinishReason, Trajectory
 
 MAX_TOKENS = 300
 """Shown of one completion: the window around its largest |Δ|."""
@@ -24,6 +24,7 @@ FLAT_LEVEL = 6
 """Depth where every token weighs the same."""
 FULL_DELTA = 3.0
 """Nats that are drawn in the deepest colour."""
+_OF_A_TOOL = "of a tool: not learned from"
 
 
 class Hue(StrEnum):
@@ -32,6 +33,8 @@ class Hue(StrEnum):
     UP = "pos"
     DOWN = "neg"
     NONE = "none"
+    TOOL = "tool"
+    """No token of the policy: its update has no direction at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +69,7 @@ class CompletionView:
     reason: str
     advantage: float | None
     cut: bool
-    """The completion reached its token limit."""
+    """It reached its limit of tokens or turns."""
     num_before: int
     num_after: int
     tokens: tuple[TokenView, ...]
@@ -129,7 +132,7 @@ def completion_view(
         verdict=_verdict_words(trajectory),
         reason=_shortened(verdict.reason, 200) if verdict is not None else "",
         advantage=advantage,
-        cut=trajectory.finish_reason.value == "length",
+        cut=trajectory.finish_reason is not FinishReason.STOP,
         num_before=start,
         num_after=trajectory.num_tokens - stop,
         tokens=tuple(_tokens(trajectory, advantage, palette, lam)[start:stop]),
@@ -137,6 +140,18 @@ def completion_view(
 
 
 def _tokens(
+    trajectory: Trajectory, advantage: float | None, palette: Palette, lam: float | None
+) -> list[TokenView]:
+    """Every token; those of tools are not coloured, since nothing is learned from them."""
+    return [
+        token if is_sampled else replace(token, level=0, hue=Hue.TOOL, tip=_OF_A_TOOL)
+        for token, is_sampled in zip(
+            _coloured(trajectory, advantage, palette, lam), trajectory.sampled, strict=True
+        )
+    ]
+
+
+def _coloured(
     trajectory: Trajectory, advantage: float | None, palette: Palette, lam: float | None
 ) -> list[TokenView]:
     deltas = credit.token_deltas(trajectory)

@@ -40,6 +40,13 @@ _VERDICT_OUTCOME = {
 _FINISH_REASON = {
     t.FinishReason.STOP: pb.FINISH_REASON_STOP,
     t.FinishReason.LENGTH: pb.FINISH_REASON_LENGTH,
+    t.FinishReason.TURNS: pb.FINISH_REASON_TURNS,
+}
+_CALL_OUTCOME = {
+    t.CallOutcome.ANSWERED: pb.CALL_OUTCOME_ANSWERED,
+    t.CallOutcome.REFUSED: pb.CALL_OUTCOME_REFUSED,
+    t.CallOutcome.MALFORMED: pb.CALL_OUTCOME_MALFORMED,
+    t.CallOutcome.UNKNOWN: pb.CALL_OUTCOME_UNKNOWN,
 }
 _GROUP_OUTCOME = {
     t.GroupOutcome.IN_FLIGHT: pb.GROUP_OUTCOME_IN_FLIGHT,
@@ -281,6 +288,7 @@ def _trajectory_to_proto(trajectory: t.Trajectory) -> pb.Trajectory:
         ],
         verdict=None if trajectory.verdict is None else verdict_to_proto(trajectory.verdict),
         scores=None if trajectory.scores is None else _scores_to_proto(trajectory.scores),
+        tool_turns=[_tool_turn_to_proto(turn) for turn in trajectory.tool_turns],
     )
 
 
@@ -298,6 +306,57 @@ def _trajectory_from_proto(trajectory: pb.Trajectory) -> t.Trajectory:
         ),
         verdict=verdict_from_proto(trajectory.verdict) if trajectory.HasField("verdict") else None,
         scores=_scores_from_proto(trajectory.scores) if trajectory.HasField("scores") else None,
+        tool_turns=_tool_turns_from_proto(trajectory),
+    )
+
+
+def _tool_turn_to_proto(turn: t.ToolTurn) -> pb.ToolTurn:
+    return pb.ToolTurn(
+        start=turn.start,
+        end=turn.end,
+        calls=[
+            pb.ToolCall(
+                tool=call.tool,
+                arguments=call.arguments,
+                answer=call.answer,
+                outcome=_CALL_OUTCOME[call.outcome],
+                duration_s=call.duration_s,
+            )
+            for call in turn.calls
+        ],
+    )
+
+
+def _tool_turns_from_proto(trajectory: pb.Trajectory) -> tuple[t.ToolTurn, ...]:
+    """Turns in order and within the tokens: whoever sent others would have the wrong ones learned.
+
+    Raises:
+        ServiceError: they are not.
+    """
+    num_tokens, end = sum(trajectory.token_ids.shape[:1]), 0
+    for turn in trajectory.tool_turns:
+        if not end <= turn.start <= turn.end <= num_tokens:
+            raise ServiceError(
+                f"message has a tool turn {turn.start} … {turn.end} that does not lie within the "
+                f"{num_tokens} tokens after the one before"
+            )
+        end = turn.end
+    return tuple(
+        t.ToolTurn(
+            start=turn.start,
+            end=turn.end,
+            calls=tuple(
+                t.ToolCall(
+                    tool=call.tool,
+                    arguments=call.arguments,
+                    answer=call.answer,
+                    outcome=_named(_CALL_OUTCOME, call.outcome, "tool_turns.calls.outcome"),
+                    duration_s=call.duration_s,
+                )
+                for call in turn.calls
+            ),
+        )
+        for turn in trajectory.tool_turns
     )
 
 

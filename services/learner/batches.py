@@ -55,10 +55,10 @@ def plan_step(groups: Sequence[Group], method: Method, *, horizon_tokens: int) -
     return StepPlan(
         rows=tuple(r for r in rows if r.advantage != 0.0 or r.trajectory.scores is not None),
         denominators=Denominators(
-            num_tokens=max(1, sum(t.num_tokens for t in scored)),
+            num_tokens=max(1, sum(t.num_sampled for t in scored)),
             num_sequences=max(1, len(scored)),
             horizon_tokens=horizon_tokens,
-            num_taught_tokens=max(1, sum(t.num_tokens for t in taught)),
+            num_taught_tokens=max(1, sum(t.num_sampled for t in taught)),
             num_taught_sequences=max(1, len(taught)),
         ),
     )
@@ -86,20 +86,20 @@ def pad(rows: Sequence[TrainingRow], *, pad_id: int) -> Rows:
 def objective_batch(rows: Sequence[TrainingRow], policy_logprobs_BT: Tensor) -> ObjectiveBatch:
     """Everything the objective needs beside the policy's own log-probs.
 
-    There is one optimizer step for each batch, so the log-probs before the first update
-    (`old_logprobs`) are the policy's present ones without gradient.
+    Tokens of tools are outside the mask, like padding: whatever stands there. There is one
+    optimizer step for each batch, so the log-probs before the first update (`old_logprobs`) are
+    the policy's present ones without gradient.
     """
     num_tokens, device = policy_logprobs_BT.shape[1], policy_logprobs_BT.device
     scores = [r.trajectory.scores for r in rows]
     rollout_logprobs = [r.trajectory.rollout_logprobs for r in rows]
-    lengths_B = torch.tensor([r.trajectory.num_tokens for r in rows])
 
     def scored(field: str) -> Tensor | None:
         return _pad([None if s is None else getattr(s, field) for s in scores], num_tokens)
 
     tensors = {
         "advantages_B": torch.tensor([r.advantage for r in rows]),
-        "mask_BT": torch.arange(num_tokens)[None] < lengths_B[:, None],
+        "mask_BT": _pad([r.trajectory.sampled for r in rows], num_tokens),
         "rollout_logprobs_BT": _pad(rollout_logprobs, num_tokens),
         "teacher_logprobs_BT": scored("teacher_logprobs"),
         "student_logprobs_BT": scored("student_logprobs"),
@@ -147,4 +147,5 @@ def _pad(arrays: Sequence[npt.NDArray[Any] | None], num_tokens: int) -> Tensor |
         if array is not None:
             padded[row, : len(array)] = array
     tensor = torch.from_numpy(padded)
-    return tensor if tensor.is_floating_point() else tensor.long()
+    is_index = not tensor.is_floating_point() and tensor.dtype is not torch.bool
+    return tensor.long() if is_index else tensor

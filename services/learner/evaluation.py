@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from rlsd.config import RunConfig
 from rlsd.errors import ServiceError
-from rlsd.trajectory import Group, GroupPlan, Prompt, SamplingParams
+from rlsd.trajectory import Group, GroupPlan, Prompt, SamplingParams, Trajectory
 from services.learner.stages import CalledStages
 
 _CALLS_AT_ONCE = 128
@@ -67,7 +67,7 @@ class Evaluator:
             )
         greedy, sampled = of_greedy.result(), of_sampled.result()
         trajectories = [t for g in (*greedy, *sampled) for t in g.trajectories]
-        leaks = sum(any(p.search(t.text) for p in self._leaks) for t in trajectories)
+        leaks = sum(self._leaks_any(t) for t in trajectories)
         return Evaluation(
             step=step,
             greedy_accuracy=_mean_reward(greedy),
@@ -76,9 +76,14 @@ class Evaluator:
             num_prompts=len(self._prompts),
             leakage=leaks / len(trajectories),
             errors=sum(r is None for g in (*greedy, *sampled) for r in g.rewards),
-            completion_tokens_mean=sum(t.num_tokens for t in trajectories) / len(trajectories),
+            completion_tokens_mean=sum(t.num_sampled for t in trajectories) / len(trajectories),
             duration_s=time.monotonic() - started,
         )
+
+    def _leaks_any(self, trajectory: Trajectory) -> bool:
+        """Whether its last turn, or what it told a tool, matches a pattern."""
+        written = [trajectory.text, *(call.arguments for call in trajectory.calls)]
+        return any(p.search(text) for p in self._leaks for text in written)
 
     async def _groups(
         self, policy_version: int, *, temperature: float, num_completions: int

@@ -380,7 +380,7 @@ class Learner:
             "step_s": sum(phases.values()),
             "phase_s": phases,
             "reward_mean": _mean(rewards),
-            "completion_tokens_mean": _mean(t.num_tokens for t in trajectories),
+            "completion_tokens_mean": _mean(t.num_sampled for t in trajectories),
             "groups": {
                 o.value: sum(g.outcome is o for g in groups)
                 for o in (GroupOutcome.TRAINED, GroupOutcome.REJECTED, GroupOutcome.FAILED)
@@ -390,6 +390,8 @@ class Learner:
             **self._feeder.measures(),
             **learned,
         }
+        if self._config.tools.use:
+            line["tool_calls_mean"] = _mean(len(t.calls) for t in trajectories)
         self._run_log.metrics(line)
         self.progress.reward_mean = line["reward_mean"]
         self.progress.staleness_mean = line["staleness_mean"]

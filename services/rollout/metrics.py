@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from prometheus_client import Counter, Gauge, Histogram
 
 from rlsd.inference.versions import Installation
-from services.rollout.engines.engine import Completion
+from rlsd.trajectory import CallOutcome, Trajectory
 
-TOKENS = Counter("rlsd_rollout_tokens", "Tokens read and written.", ["kind"])
+TOKENS = Counter("rlsd_rollout_tokens", "Tokens of prompts, completions and tools.", ["kind"])
 COMPLETIONS = Counter(
     "rlsd_rollout_completions", "Completions by how they ended.", ["finish_reason"]
 )
@@ -30,6 +30,30 @@ PROBE_DIFFERENCE = Gauge(
     "Largest log-prob difference between engine and learner on the probe of the last update.",
 )
 
+TURNS = Histogram(
+    "rlsd_rollout_turns",
+    "Turns of the policy in a trajectory.",
+    buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
+)
+TOOL_CALLS = Counter(
+    "rlsd_rollout_tool_calls",
+    "Calls of tools by what became of them: answered, refused, malformed, unknown, error. An empty "
+    "tool is one that there is not.",
+    ["tool", "outcome"],
+)
+TOOL_RETRIES = Counter("rlsd_rollout_tool_retries", "Tries of a call after the first.", ["tool"])
+TOOL_DURATION = Histogram(
+    "rlsd_rollout_tool_duration_seconds",
+    "One call until its answer, waiting for a place and further tries included.",
+    ["tool"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+)
+
+
+def observe_call(tool: str, outcome: CallOutcome | None) -> None:
+    """Count a call; None is one whose tool could not be asked."""
+    TOOL_CALLS.labels(tool, "error" if outcome is None else outcome.value).inc()
+
 
 def observe_installation(installation: Installation) -> None:
     """Note one update of the weights."""
@@ -38,10 +62,13 @@ def observe_installation(installation: Installation) -> None:
     POLICY_VERSION.set(installation.version)
 
 
-def observe(completions: Sequence[Completion], num_prompt_tokens: int, duration_s: float) -> None:
+def observe(trajectories: Sequence[Trajectory], num_prompt_tokens: int, duration_s: float) -> None:
     """Count one finished group."""
+    num_sampled = sum(t.num_sampled for t in trajectories)
     TOKENS.labels("prompt").inc(num_prompt_tokens)
-    TOKENS.labels("completion").inc(sum(len(c.token_ids) for c in completions))
-    for completion in completions:
-        COMPLETIONS.labels(completion.finish_reason.value).inc()
+    TOKENS.labels("completion").inc(num_sampled)
+    TOKENS.labels("tool").inc(sum(t.num_tokens for t in trajectories) - num_sampled)
+    for trajectory in trajectories:
+        COMPLETIONS.labels(trajectory.finish_reason.value).inc()
+        TURNS.observe(trajectory.num_turns)
     DURATION.observe(duration_s)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import grpc
@@ -26,28 +26,25 @@ from rlsd.wire.v1 import rollout_service_pb2 as pb
 from rlsd.wire.v1 import rollout_service_pb2_grpc as rpc
 from services.rollout import metrics
 from services.rollout.engines.engine import Completion, Engine, GenerationRequest
-
-
-def trajectory_seed(group: Group, member: int) -> int:
-    """63-bit seed of one trajectory, from run seed, prompt, member and required version.
-
-    The group's admission index is mixed in too, so that a prompt seen again in a later epoch is
-    sampled afresh. The run's id is not: two runs that differ in method alone start alike.
-    """
-    key = (
-        f"{group.sampling.seed}/{group.index}/{group.prompt.id}/{member}"
-        f"/{group.required_policy_version}"
-    )
-    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") >> 1
+from services.rollout.seeds import trajectory_seed
+from services.rollout.turns import Conversation
 
 
 class RolloutService(rpc.RolloutServiceServicer):
     """One core, `generate`, behind two shells."""
 
     def __init__(
-        self, engine: Engine, *, engine_name: str, run_id: str, activity: Activity | None = None
+        self,
+        engine: Engine,
+        *,
+        engine_name: str,
+        run_id: str,
+        activity: Activity | None = None,
+        conversation: Conversation | None = None,
     ) -> None:
+        """Without a conversation a completion is one turn, and a group one call of the engine."""
         self._engine = engine
+        self._conversation = conversation
         self._activity = activity or Activity()
         self._engine_name = engine_name
         self._run_id = run_id
@@ -59,7 +56,23 @@ class RolloutService(rpc.RolloutServiceServicer):
 
     async def _generate(self, group: Group) -> Group:
         started = time.monotonic()
-        ids = self._engine.tokenize(policy_messages(group.prompt))
+        messages, conversation = policy_messages(group.prompt), self._conversation
+        trajectories: Sequence[Trajectory]
+        if conversation is not None:
+            ids = conversation.tokenize(messages)
+            trajectories = await conversation.trajectories(group, ids)
+        else:
+            ids = self._engine.tokenize(messages)
+            trajectories = await self._complete(group, ids)
+        metrics.observe(trajectories, len(ids), time.monotonic() - started)
+        metrics.POLICY_VERSION.set(self._engine.policy_version)
+        return replace(
+            group,
+            prompt_token_ids=np.asarray(ids, dtype=np.int32),
+            trajectories=tuple(trajectories),
+        )
+
+    async def _complete(self, group: Group, ids: Sequence[int]) -> Sequence[Trajectory]:
         sampling = group.sampling
         completions = await self._engine.generate(
             GenerationRequest(
@@ -71,13 +84,7 @@ class RolloutService(rpc.RolloutServiceServicer):
                 required_policy_version=group.required_policy_version,
             )
         )
-        metrics.observe(completions, len(ids), time.monotonic() - started)
-        metrics.POLICY_VERSION.set(self._engine.policy_version)
-        return replace(
-            group,
-            prompt_token_ids=np.asarray(ids, dtype=np.int32),
-            trajectories=tuple(_trajectory(m, c) for m, c in enumerate(completions)),
-        )
+        return [_trajectory(m, c) for m, c in enumerate(completions)]
 
     async def process(self, delivery: Delivery) -> Advance:
         """The stream worker's shell."""

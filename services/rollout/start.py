@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterator
 
-from rlsd.config import RunConfig
+from rlsd.config import Addresses, RunConfig
+from rlsd.policy.loading import load_tokenizer
 from rlsd.serving.http import Probes
 from rlsd.serving.lifecycle import Background
 from rlsd.serving.process import stage_worker
@@ -15,8 +17,14 @@ from rlsd.telemetry.activity import Activity, State
 from rlsd.weights import WeightStore
 from rlsd.wire.v1 import rollout_service_pb2, rollout_service_pb2_grpc
 from services.rollout.engines.choice import choose_engine
+from services.rollout.engines.engine import Engine
 from services.rollout.following import follow_weights
 from services.rollout.service import RolloutService
+from services.rollout.tools.chat import Chat
+from services.rollout.tools.choice import open_toolbox
+from services.rollout.turns import Conversation
+
+log = logging.getLogger(__name__)
 
 
 def groups_at_once(config: RunConfig) -> int:
@@ -31,22 +39,26 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
     activity = Activity(stall_after_s=config.run.stall_after_s)
     activity.enter(State.WAITING_FOR_WORK, "groups from the learner")
     engine = choose_engine(config, store, activity)
-    service = RolloutService(
-        engine, engine_name=config.rollout.engine, run_id=config.run.id, activity=activity
-    )
-    background: list[Background] = [follow_weights(engine, store, activity)]
-    if config.run.transport == "redis":
-        limit = groups_at_once(config)
-        background.append(
-            stage_worker(
-                Stage.ROLLOUT, service.process, config, max_in_flight=limit, activity=activity
-            )
+    async with _open_conversation(config, engine, activity) as conversation, engine:
+        service = RolloutService(
+            engine,
+            engine_name=config.rollout.engine,
+            run_id=config.run.id,
+            activity=activity,
+            conversation=conversation,
         )
-    probes = Probes(
-        activity=activity,
-        lacks=lambda: "" if engine.policy_version >= 0 else "no weights are installed yet",
-    )
-    async with engine:
+        background: list[Background] = [follow_weights(engine, store, activity)]
+        if config.run.transport == "redis":
+            limit = groups_at_once(config)
+            background.append(
+                stage_worker(
+                    Stage.ROLLOUT, service.process, config, max_in_flight=limit, activity=activity
+                )
+            )
+        probes = Probes(
+            activity=activity,
+            lacks=lambda: "" if engine.policy_version >= 0 else "no weights are installed yet",
+        )
         yield Service(
             name=rollout_service_pb2.DESCRIPTOR.services_by_name["RolloutService"].full_name,
             servicer=service,
@@ -54,6 +66,31 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
             probes=probes,
             background=background,
         )
+
+
+@contextlib.asynccontextmanager
+async def _open_conversation(
+    config: RunConfig, engine: Engine, activity: Activity
+) -> AsyncIterator[Conversation | None]:
+    """The tools behind their chat; None where none is configured."""
+    tools = config.tools
+    if not tools.use:
+        yield None
+        return
+    chat = Chat(
+        load_tokenizer(config.model.path),
+        tools.functions(),
+        max_answer_tokens=tools.max_answer_tokens,
+    )
+    if not chat.shows_tools:
+        log.warning(
+            "the chat template does not show tools: the policy must know them by itself",
+            extra={"tools": sorted(tools.use)},
+        )
+    address = Addresses.from_environment().verifier
+    async with open_toolbox(tools, verifier=address) as toolbox:
+        activity.watch(toolbox.obstacle)
+        yield Conversation(engine, chat, toolbox, max_turns=tools.max_turns)
 
 
 async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:

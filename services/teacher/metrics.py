@@ -7,7 +7,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from rlsd.trajectory import Group
 
 TRAJECTORIES = Counter("rlsd_teacher_trajectories", "Trajectories by what was done.", ["outcome"])
-TOKENS = Counter("rlsd_teacher_tokens", "Completion tokens scored.")
+TOKENS = Counter("rlsd_teacher_tokens", "Tokens scored, those of tools included.")
 DURATION = Histogram(
     "rlsd_teacher_group_duration_seconds",
     "From the request of a group to its scores, waiting included.",

@@ -7,7 +7,7 @@ tokens that were sampled.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -55,8 +55,17 @@ class GroupRows:
 class RowMaker:
     """Makes the rows of a group, in the run's template."""
 
-    def __init__(self, tokenizer: Any, *, template: str, max_prefix_tokens: int) -> None:
+    def __init__(
+        self,
+        tokenizer: Any,
+        *,
+        template: str,
+        max_prefix_tokens: int,
+        tools: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """`tools` are the functions that the policy's prompt shows too."""
         self._tokenizer = tokenizer
+        self._tools = tools
         self._template = template
         self._max_prefix_tokens = max_prefix_tokens
 
@@ -95,7 +104,7 @@ class RowMaker:
             if context is None
             else teacher_messages(group.prompt, context, template=self._template)
         )
-        return prompt_ids(self._tokenizer, messages)
+        return prompt_ids(self._tokenizer, messages, tools=self._tools)
 
 
 def privileged_contexts(group: Group) -> list[str | None]:

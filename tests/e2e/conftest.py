@@ -24,11 +24,12 @@ class Run:
     """One `rlsd run` and what it leaves."""
 
     folder: Path
+    config: str = CONFIG
 
     def command(self, *overrides: str, flags: tuple[str, ...] = ()) -> list[str]:
         fixed = [f'run.dir="{self.folder.parent}"', f'run.id="{self.folder.name}"', *SMALL]
         sets = [x for o in (*fixed, *overrides) for x in ("--set", o)]
-        return [sys.executable, "-m", "rlsd", "run", CONFIG, *sets, *flags]
+        return [sys.executable, "-m", "rlsd", "run", self.config, *sets, *flags]
 
     def __call__(self, *overrides: str, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
         command = self.command(*overrides, flags=flags)

@@ -103,3 +103,59 @@ def test_a_teacher_template_needs_both_fields(file):
 def test_addresses_come_from_the_environment():
     addresses = Addresses.from_environment({"RLSD_REDIS_URL": "redis://r", "HOME": "/"})
     assert (addresses.redis_url, addresses.teacher) == ("redis://r", "127.0.0.1:50053")
+
+
+TOOL = """
+[tools.use.lookup]
+kind = "http"
+url = "https://tools.example.com/"
+description = "The value of a key."
+parameters = {type = "object", properties = {key = {type = "string"}}}
+"""
+CHECK = """
+[tools.use.run]
+kind = "verifier"
+description = "Runs a program."
+verifier = "code"
+argument = "program"
+"""
+
+
+def test_tools_are_functions_as_chat_templates_take_them(file):
+    file.write_text(MINIMAL + TOOL + CHECK)
+    lookup, run = load(file).tools.functions()
+    assert lookup["function"]["parameters"]["properties"] == {"key": {"type": "string"}}
+    assert run == {
+        "type": "function",
+        "function": {
+            "name": "run",
+            "description": "Runs a program.",
+            "parameters": {
+                "type": "object",
+                "properties": {"program": {"type": "string"}},
+                "required": ["program"],
+                "additionalProperties": False,
+            },
+        },
+    }
+
+
+def test_without_tools_there_are_none(file):
+    assert load(file).tools.functions() == []
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (TOOL.replace("http", "smtp", 1), r"tools\.use\.lookup"),
+        (TOOL.replace("lookup", '"look up"'), "look up"),
+        (TOOL + "timeot_s = 3\n", "timeot_s"),
+        ("[tools]\nmax_turns = 1\n" + TOOL, r"tools\.max_turns: .*greater than or equal to 2"),
+        (CHECK + '[verifier]\nkinds = ["math"]\n', r"tools\.use\.run asks the verifier for 'code'"),
+    ],
+)
+def test_a_wrong_tool_is_named(file, text, why):
+    file.write_text(MINIMAL + text)
+    with pytest.raises(ConfigError, match=why) as raised:
+        load(file)
+    assert "\n" not in str(raised.value)

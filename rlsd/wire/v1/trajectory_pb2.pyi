@@ -87,13 +87,38 @@ class _FinishReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinishRe
     FINISH_REASON_UNSPECIFIED: _FinishReason.ValueType  # 0
     FINISH_REASON_STOP: _FinishReason.ValueType  # 1
     FINISH_REASON_LENGTH: _FinishReason.ValueType  # 2
+    FINISH_REASON_TURNS: _FinishReason.ValueType  # 3
+    """it still called tools after its last turn"""
 
 class FinishReason(_FinishReason, metaclass=_FinishReasonEnumTypeWrapper): ...
 
 FINISH_REASON_UNSPECIFIED: FinishReason.ValueType  # 0
 FINISH_REASON_STOP: FinishReason.ValueType  # 1
 FINISH_REASON_LENGTH: FinishReason.ValueType  # 2
+FINISH_REASON_TURNS: FinishReason.ValueType  # 3
+"""it still called tools after its last turn"""
 Global___FinishReason: _TypeAlias = FinishReason  # noqa: Y015
+
+class _CallOutcome:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _CallOutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_CallOutcome.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    CALL_OUTCOME_UNSPECIFIED: _CallOutcome.ValueType  # 0
+    CALL_OUTCOME_ANSWERED: _CallOutcome.ValueType  # 1
+    CALL_OUTCOME_REFUSED: _CallOutcome.ValueType  # 2
+    CALL_OUTCOME_MALFORMED: _CallOutcome.ValueType  # 3
+    CALL_OUTCOME_UNKNOWN: _CallOutcome.ValueType  # 4
+
+class CallOutcome(_CallOutcome, metaclass=_CallOutcomeEnumTypeWrapper): ...
+
+CALL_OUTCOME_UNSPECIFIED: CallOutcome.ValueType  # 0
+CALL_OUTCOME_ANSWERED: CallOutcome.ValueType  # 1
+CALL_OUTCOME_REFUSED: CallOutcome.ValueType  # 2
+CALL_OUTCOME_MALFORMED: CallOutcome.ValueType  # 3
+CALL_OUTCOME_UNKNOWN: CallOutcome.ValueType  # 4
+Global___CallOutcome: _TypeAlias = CallOutcome  # noqa: Y015
 
 class _GroupOutcome:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -389,6 +414,7 @@ class Trajectory(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     SCORES_FIELD_NUMBER: _builtins.int
     SPANS_FIELD_NUMBER: _builtins.int
+    TOOL_TURNS_FIELD_NUMBER: _builtins.int
     member: _builtins.int
     text: _builtins.str
     finish_reason: Global___FinishReason.ValueType
@@ -410,6 +436,10 @@ class Trajectory(_message.Message):
     def spans(self) -> _containers.RepeatedCompositeFieldContainer[Global___VersionSpan]:
         """empty when one version drew all tokens"""
 
+    @_builtins.property
+    def tool_turns(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolTurn]:
+        """tokens of token_ids that the policy did not draw"""
+
     def __init__(
         self,
         *,
@@ -423,14 +453,76 @@ class Trajectory(_message.Message):
         verdict: Global___Verdict | None = ...,
         scores: Global___TeacherScores | None = ...,
         spans: _abc.Iterable[Global___VersionSpan] | None = ...,
+        tool_turns: _abc.Iterable[Global___ToolTurn] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["rollout_logprobs", b"rollout_logprobs", "scores", b"scores", "token_ids", b"token_ids", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "max_policy_version", b"max_policy_version", "member", b"member", "min_policy_version", b"min_policy_version", "rollout_logprobs", b"rollout_logprobs", "scores", b"scores", "spans", b"spans", "text", b"text", "token_ids", b"token_ids", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finish_reason", b"finish_reason", "max_policy_version", b"max_policy_version", "member", b"member", "min_policy_version", b"min_policy_version", "rollout_logprobs", b"rollout_logprobs", "scores", b"scores", "spans", b"spans", "text", b"text", "token_ids", b"token_ids", "tool_turns", b"tool_turns", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Trajectory: _TypeAlias = Trajectory  # noqa: Y015
+
+@_typing.final
+class ToolCall(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOOL_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_FIELD_NUMBER: _builtins.int
+    ANSWER_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    DURATION_S_FIELD_NUMBER: _builtins.int
+    tool: _builtins.str
+    arguments: _builtins.str
+    """JSON text, or what the policy wrote in its place"""
+    answer: _builtins.str
+    """as the policy read it"""
+    outcome: Global___CallOutcome.ValueType
+    duration_s: _builtins.float
+    def __init__(
+        self,
+        *,
+        tool: _builtins.str = ...,
+        arguments: _builtins.str = ...,
+        answer: _builtins.str = ...,
+        outcome: Global___CallOutcome.ValueType = ...,
+        duration_s: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answer", b"answer", "arguments", b"arguments", "duration_s", b"duration_s", "outcome", b"outcome", "tool", b"tool"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolCall: _TypeAlias = ToolCall  # noqa: Y015
+
+@_typing.final
+class ToolTurn(_message.Message):
+    """Tokens start … end-1: the tools' answers to one turn, and the chat template around them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    CALLS_FIELD_NUMBER: _builtins.int
+    start: _builtins.int
+    end: _builtins.int
+    @_builtins.property
+    def calls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ToolCall]: ...
+    def __init__(
+        self,
+        *,
+        start: _builtins.int = ...,
+        end: _builtins.int = ...,
+        calls: _abc.Iterable[Global___ToolCall] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["calls", b"calls", "end", b"end", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ToolTurn: _TypeAlias = ToolTurn  # noqa: Y015
 
 @_typing.final
 class VersionSpan(_message.Message):

@@ -34,6 +34,7 @@ def choose_scorer(config: RunConfig, activity: Activity) -> Scorer:
         load_tokenizer(model_path),
         template=config.teacher.template,
         max_prefix_tokens=config.teacher.max_prefix_tokens,
+        tools=config.tools.functions(),
     )
     if config.teacher.engine == "transformers":
         from services.teacher.scorers.transformers import TransformersScorer

@@ -7,10 +7,10 @@ import pytest
 from report_runs import make_group, make_trajectory, token_texts
 
 from rlsd.report import credit
-from rlsd.report.heatmap import FLAT_LEVEL, MAX_TOKENS, NUM_LEVELS, Palette, completion_view
+from rlsd.report.heatmap import FLAT_LEVEL, MAX_TOKENS, NUM_LEVELS, Hue, Palette, completion_view
 from rlsd.report.heatmap import weight_depth as depth
 from rlsd.report.methods import words_of
-from rlsd.trajectory import GroupOutcome, Verdict, VerdictOutcome
+from rlsd.trajectory import GroupOutcome, ToolTurn, Verdict, VerdictOutcome
 
 RULE = credit.CreditRule(eps_w=0.2)
 PALETTE = Palette(words=words_of("rlsd"), rule=RULE, token_texts=token_texts)
@@ -128,3 +128,36 @@ def test_mean_difference_by_position_counts_only_completions_that_long():
     assert places.tolist() == list(range(1, 27))
     deltas = [np.abs(credit.token_deltas(t)) for t in group.trajectories]
     assert sizes[4] == pytest.approx(np.mean([d[4] for d in deltas]))
+
+
+def test_tokens_of_tools_are_shown_and_neither_coloured_nor_counted():
+    random = np.random.default_rng(3)
+    plain = make_trajectory(random, 0, [1, 2, 3, 4], wrong_at=2)
+    spoiled = plain.scores.teacher_logprobs.copy()
+    spoiled[1:3] = -50.0  # the teacher could not have foretold what a tool says
+    made = replace(
+        plain,
+        scores=replace(plain.scores, teacher_logprobs=spoiled),
+        tool_turns=(ToolTurn(start=1, end=3, calls=()),),
+    )
+    assert not credit.token_deltas(made)[1:3].any()
+    tokens = completion_view(made, -1.0, PALETTE, 0.5).tokens
+    assert [t.hue is Hue.TOOL for t in tokens] == (~made.sampled).tolist()
+    assert {(t.level, t.tip) for t in tokens[1:3]} == {(0, "of a tool: not learned from")}
+    short = replace(
+        plain,
+        token_ids=plain.token_ids[made.sampled],
+        scores=replace(
+            plain.scores,
+            teacher_logprobs=plain.scores.teacher_logprobs[made.sampled],
+            student_logprobs=plain.scores.student_logprobs[made.sampled],
+        ),
+    )
+    assert credit.concentration(made) == credit.concentration(short)
+    group = make_group(random, 0, 0.5)
+    for found, expected in zip(
+        credit.positions([replace(group, trajectories=(made,))]),
+        credit.positions([replace(group, trajectories=(short,))]),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(found, expected)

@@ -13,7 +13,8 @@ from rlsd.privileged.context import policy_messages
 from rlsd.trajectory import SamplingParams
 from rlsd.weights import WeightStore
 from services.rollout.engines.transformers import TransformersEngine
-from services.rollout.service import RolloutService, trajectory_seed
+from services.rollout.seeds import trajectory_seed
+from services.rollout.service import RolloutService
 
 BASE = "examples/chain/base"
 QUESTION = "Question: 2 - 1 - 9 + 0 - 6 + 1 + 5 - 9 - 6 + 3 - 5 - 6 + 8 = ?"

@@ -6,12 +6,13 @@ import torch
 from builders import make_group, make_prompt, make_trajectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from talking import function, qwen_like
 
 from rlsd.errors import TeacherError
 from rlsd.policy.loading import load_model, load_tokenizer, prompt_ids, save_model, take_probe
 from rlsd.policy.scoring import sequence_logprobs
 from rlsd.privileged.context import policy_messages, teacher_messages
-from rlsd.trajectory import GroupPlan, PrivilegedSource, TeacherNeed
+from rlsd.trajectory import GroupPlan, PrivilegedSource, TeacherNeed, ToolTurn
 from rlsd.weights import WeightStore
 from services.teacher.rows import RowMaker, needs_scores, privileged_contexts
 from services.teacher.scorers.transformers import TransformersScorer
@@ -143,3 +144,31 @@ def test_whatever_is_privileged_the_policys_chat_is_the_prompts_own(privileged, 
     assert policy_messages(prompt) == policy_messages(PROMPT)
     content = teacher_messages(prompt, privileged, template=TEMPLATE)[-1]["content"]
     assert content == f"Reference: {privileged} {PROMPT.messages[-1].content}"
+
+
+def test_the_teacher_reads_the_same_tools_as_the_policy_in_both_contexts():
+    tokenizer = qwen_like()
+    tools = [function("lookup")]
+    maker = RowMaker(tokenizer, template=TEMPLATE, max_prefix_tokens=4000, tools=tools)
+    asked = prompt_ids(tokenizer, policy_messages(PROMPT), tools=tools)
+    made = replace(group(tokenizer), prompt_token_ids=np.asarray(asked, dtype=np.int32))
+    row = maker.rows(made).by_member[0]
+    shown = tokenizer.decode(asked).partition("<|im_start|>user")[0]
+    assert "finds a key" in shown
+    for ids in (row.prompt_ids, row.prefix_ids):
+        assert tokenizer.decode(ids).startswith(shown)
+    assert "Reference: 1" in tokenizer.decode(row.prefix_ids)
+    privileged = replace(made, plan=replace(made.plan, privileged=PrivilegedSource.NONE))
+    assert maker.rows(privileged).by_member[0].prefix_ids == asked
+
+
+def test_tokens_of_tools_are_scored_too_for_they_are_context(scorer, tokenizer):
+    plain = group(tokenizer)
+    turns = (ToolTurn(start=1, end=2, calls=()),)
+    with_tools = replace(
+        plain, trajectories=tuple(replace(t, tool_turns=turns) for t in plain.trajectories)
+    )
+    found, expected = (scorer.score_together([g])[0] for g in (with_tools, plain))
+    assert repr([t.scores for t in found.trajectories]) == repr(
+        [t.scores for t in expected.trajectories]
+    )

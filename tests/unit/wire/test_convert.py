@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlsd.errors import ServiceError
-from rlsd.trajectory import Group, GroupOutcome, VerifierSpec
+from rlsd.trajectory import CallOutcome, Group, GroupOutcome, ToolCall, ToolTurn, VerifierSpec
 from rlsd.wire.convert import (
     array_from_proto,
     array_to_proto,
@@ -98,3 +98,28 @@ def test_a_failed_group_that_cannot_be_read_keeps_its_id_and_index():
     failed = decode(encode_failed(b"\xff\xff", "g00000012", "ServiceError: broken"))
     assert (failed.group_id, failed.index) == ("g00000012", 12)
     assert failed.outcome is GroupOutcome.FAILED
+
+
+def _with_turns(*turns: ToolTurn) -> Group:
+    return make_group(trajectories=(make_trajectory(length=6, tool_turns=turns),))
+
+
+def test_the_turns_of_tools_survive_the_wire():
+    call = ToolCall(
+        tool="lookup",
+        arguments='{"key": "ä"}',
+        answer="7",
+        outcome=CallOutcome.REFUSED,
+        duration_s=0.25,
+    )
+    group = _with_turns(
+        ToolTurn(start=1, end=3, calls=(call, call)), ToolTurn(start=4, end=6, calls=())
+    )
+    assert_same(decode(encode(group)), group)
+
+
+@pytest.mark.parametrize("places", [[(1, 7)], [(3, 2)], [(-1, 2)], [(1, 3), (2, 4)]])
+def test_turns_of_tools_that_do_not_lie_in_the_tokens_are_refused(places):
+    turns = [ToolTurn(start=start, end=end, calls=()) for start, end in places]
+    with pytest.raises(ServiceError, match="tool turn"):
+        decode(encode(_with_turns(*turns)))
