@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
 from dataclasses import replace
@@ -59,7 +60,11 @@ class RolloutService(rpc.RolloutServiceServicer):
 
     async def _generate(self, group: Group) -> Group:
         started = time.monotonic()
-        ids = self._engine.tokenize(policy_messages(group.prompt))
+        messages, images = policy_messages(group.prompt), group.prompt.images
+        if images:  # loading them takes a while
+            ids = await asyncio.to_thread(self._engine.tokenize, messages)
+        else:
+            ids = self._engine.tokenize(messages)
         sampling = group.sampling
         completions = await self._engine.generate(
             GenerationRequest(
@@ -69,6 +74,7 @@ class RolloutService(rpc.RolloutServiceServicer):
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 required_policy_version=group.required_policy_version,
+                images=images,
             )
         )
         metrics.observe(completions, len(ids), time.monotonic() - started)
