@@ -1,4 +1,4 @@
-"""A tiny random Qwen3-VL with its tokenizer, and pictures for it, written where a test wants them."""
+"""A tiny random Qwen3-VL with its tokenizer, and pictures and records for it."""
 
 from __future__ import annotations
 
@@ -45,11 +45,10 @@ def write_model(folder: Path, *, seed: int = 0) -> Path:
     model = Qwen3VLForConditionalGeneration(_config()).eval()
     with torch.no_grad():
         # Random weights of the usual size make every picture look the same.
-        for name, parameter in model.named_parameters():
+        for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_(4.0)
         # Engines bar these two while sampling and the learner does not, so they get no mass.
-        # No bias is there to do it: one column of every last hidden state is made constant.
         _give_no_mass(model, [IMAGE_ID, VIDEO_ID])
     model.save_pretrained(folder)
     _tokenizer().save_pretrained(folder)
@@ -117,7 +116,9 @@ def _config() -> Qwen3VLConfig:
 
 
 def _give_no_mass(model: Qwen3VLForConditionalGeneration, ids: list[int]) -> None:
-    """Column 0 of the residual stream becomes a constant, which only their logits read."""
+    """There is no bias to do it.
+
+    Column 0 of the residual stream becomes a constant, which only their logits read."""
     text = model.model.language_model
     text.embed_tokens.weight[:, 0] = 1.0
     for layer in text.layers:

@@ -34,7 +34,7 @@ def check_images(config: RunConfig, prompts: Sequence[Prompt]) -> None:
 
 
 def _reads_text_alone(described: Path) -> bool:
-    """As far as can be told here: a model of the hub, or a torn file, is for its loader to judge."""
+    """As far as can be told here: a model of the hub, or a torn file, is its loader's affair."""
     try:
         return "vision_config" not in json.loads(described.read_text())
     except (OSError, ValueError):

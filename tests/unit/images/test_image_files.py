@@ -156,16 +156,20 @@ def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch):
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_a_url_without_an_image_is_the_users_affair(files, status):
-    with serving(sends(b"", status=status)) as (url, _):
-        with pytest.raises(ConfigError, match=f"answers {status}; correct the URL"):
-            files.read(url)
+    with (
+        serving(sends(b"", status=status)) as (url, _),
+        pytest.raises(ConfigError, match=f"answers {status}; correct the URL"),
+    ):
+        files.read(url)
 
 
 @pytest.mark.parametrize("status", [429, 503])
 def test_a_server_in_trouble_is_an_error_that_may_pass(files, status):
-    with serving(sends(b"", status=status)) as (url, _):
-        with pytest.raises(ServiceError, match=f"answers {status}"):
-            files.read(url)
+    with (
+        serving(sends(b"", status=status)) as (url, _),
+        pytest.raises(ServiceError, match=f"answers {status}"),
+    ):
+        files.read(url)
 
 
 @pytest.mark.parametrize("says_so", [True, False])
@@ -186,9 +190,11 @@ def test_an_answer_over_the_limit_is_not_read_to_its_end(files, says_so):
 
 
 def test_an_answer_that_ends_early_is_an_error(files):
-    with serving(sends(png(), **{"Content-Length": len(png()) + 1})) as (url, _):
-        with pytest.raises(ServiceError, match="ends early"):
-            files.read(url)
+    with (
+        serving(sends(png(), **{"Content-Length": len(png()) + 1})) as (url, _),
+        pytest.raises(ServiceError, match="ends early"),
+    ):
+        files.read(url)
 
 
 @pytest.mark.parametrize("silent", [True, False])

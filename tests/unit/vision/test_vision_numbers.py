@@ -148,4 +148,3 @@ def test_a_model_without_its_processor_is_refused(seeing, tmp_path):
         (tmp_path / name).write_bytes((seeing.folder / name).read_bytes())
     with pytest.raises(ConfigError, match=r"needs preprocessor_config\.json"):
         load_vision(str(tmp_path), ImageFiles(tmp_path))
-
