@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from ipaddress import ip_address
-from urllib.parse import urljoin
+from urllib.parse import urldefrag, urljoin
 
 from rlsd.errors import ConfigError, ServiceError
 from rlsd.verifier_client.addresses import (
@@ -63,7 +63,7 @@ def fetch(url: str, *, allowed: Sequence[Network], max_bytes: int, timeout_s: fl
             return answer
         if isinstance(answer, int):
             raise _refused(url, answer, max_bytes)
-        place = urljoin(place, answer)
+        place = urldefrag(urljoin(place, answer)).url
     raise ConfigError(f"image {url}: more than {_REDIRECTS} redirects; give the last address")
 
 
@@ -84,8 +84,6 @@ def _ask(
             return target
         if response.status != http.client.OK:
             return response.status
-        if (response.length or 0) > max_bytes:
-            return http.client.REQUEST_ENTITY_TOO_LARGE
         body = response.read(max_bytes + 1)
         if len(body) > max_bytes:
             return http.client.REQUEST_ENTITY_TOO_LARGE

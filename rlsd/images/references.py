@@ -23,7 +23,10 @@ def resolved(reference: str, folder: Path | None) -> str:
         ConfigError: not http(s), a relative path without a folder, or no such file.
     """
     if is_url(reference):
-        parse_endpoint(reference, default_path="/")
+        try:
+            parse_endpoint(reference, default_path="/")
+        except ConfigError as cause:
+            raise ConfigError(f"image {reference[:200]!r}: no usable URL ({cause})") from cause
         return reference
     if "://" in reference or reference.startswith("data:"):
         raise ConfigError(f"image {reference[:60]!r}: give a path, or a URL of http or https")

@@ -104,12 +104,13 @@ class Policy:
         self.pulse()
         fillers = filler_rows(rows, plan, world=self.world)
         padded = pad([*rows, *fillers], pad_id=self._pad_id, vision=self._vision)
-        of_all_BTV = completion_logits(self.model, padded, temperature=self._temperature)
-        of_fillers = of_all_BTV[len(rows) :].sum() * 0.0
+        logits_BTV = completion_logits(self.model, padded, temperature=self._temperature)
+        of_fillers = logits_BTV[len(rows) :].sum() * 0.0 if fillers else None
         if not rows:
             torch.autograd.backward(of_fillers)
             return None
-        logits_BTV = of_all_BTV[: len(rows)]
+        if of_fillers is not None:
+            logits_BTV = logits_BTV[: len(rows)]
         completion_BT = padded.completion_BT[: len(rows)].to(logits_BTV.device)
         policy_logprobs_BT = gather_logprobs(logits_BTV, completion_BT)
         loss = objective(
@@ -123,7 +124,7 @@ class Policy:
         )
         # FSDP averages gradients over ranks; the denominators are global, so undo the average.
         total = loss.total * self.world
-        torch.autograd.backward(total + of_fillers if fillers else total)
+        torch.autograd.backward(total if of_fillers is None else total + of_fillers)
         return loss
 
     def _apply(self) -> float:

@@ -21,6 +21,7 @@ from rlsd.errors import ConfigError, EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import Sample, SamplingRequest, Scores, ScoringRequest
 from rlsd.inference.vllm.pictures import multimodal_input
 from rlsd.inference.vllm.plugin import OURS, READS_IMAGES
+from rlsd.inference.vllm.without_torchvision import allow_missing_torchvision
 from rlsd.policy.vision import Picture, barred_ids, reads_images
 from rlsd.trajectory import FinishReason, VersionSpan
 
@@ -96,7 +97,8 @@ class VllmEngine:
             raise ConfigError(f"vLLM does not start: {_first_line(cause)}") from cause
         if not reads_images(config):
             return
-        os.environ[READS_IMAGES] = "1"  # before vLLM's plugins are loaded, which is at its import
+        allow_missing_torchvision()
+        os.environ[READS_IMAGES] = "1"  # its children are to do the same
         self._image_token_id = config.image_token_id
         self._barred = dict.fromkeys(barred_ids(config), _NEVER)
         # Pictures come processed, so there is nothing of theirs to keep here.

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 
+from rlsd.inference.vllm.without_torchvision import allow_missing_torchvision
 from rlsd.telemetry.process import end_with_parent
 
 OURS = "RLSD_VLLM"
@@ -18,16 +19,12 @@ READS_IMAGES = "RLSD_VLLM_IMAGES"
 
 
 def register() -> None:
-    """End a child of ours with its parent; let it read images without torchvision."""
-    if not os.environ.get(OURS):
+    """End a child of ours with its parent, and let it start without torchvision."""
+    parent = multiprocessing.parent_process()
+    if parent is None or not os.environ.get(OURS):
         return
     if os.environ.get(READS_IMAGES):
-        from rlsd.inference.vllm.without_torchvision import allow_missing_torchvision
-
         allow_missing_torchvision()
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
     end_with_parent(signal.SIGKILL)
     if not parent.is_alive():  # it ended before it could be heard of
         os._exit(1)

@@ -172,12 +172,10 @@ def test_a_server_in_trouble_is_an_error_that_may_pass(files, status):
         files.read(url)
 
 
-@pytest.mark.parametrize("says_so", [True, False])
-def test_an_answer_over_the_limit_is_not_read_to_its_end(files, says_so):
+def test_an_answer_over_the_limit_is_not_read_to_its_end(files):
     def answer(handler):
         handler.send_response(200)
-        if says_so:
-            handler.send_header("Content-Length", str(2**40))
+        handler.send_header("Content-Length", str(2**40))
         handler.end_headers()
         try:
             for _ in range(2**10):
