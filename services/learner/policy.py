@@ -106,10 +106,10 @@ class Policy:
         padded = pad([*rows, *fillers], pad_id=self._pad_id, vision=self._vision)
         logits_BTV = completion_logits(self.model, padded, temperature=self._temperature)
         of_fillers = logits_BTV[len(rows) :].sum() * 0.0 if fillers else None
-        if not rows:
-            torch.autograd.backward(of_fillers)
-            return None
         if of_fillers is not None:
+            if not rows:
+                torch.autograd.backward(of_fillers)
+                return None
             logits_BTV = logits_BTV[: len(rows)]
         completion_BT = padded.completion_BT[: len(rows)].to(logits_BTV.device)
         policy_logprobs_BT = gather_logprobs(logits_BTV, completion_BT)

@@ -253,6 +253,38 @@ async def test_a_step_moves_the_vision_tower_and_its_version_is_installed_everyw
         assert torch.equal(parameter, reloaded.get_parameter(name)), name
 
 
+async def test_over_steps_sampler_teacher_and_learner_stay_one_model(rollout, store, seeing):
+    made = learner(seeing, microbatch_tokens=200)
+    maker = RowMaker(
+        seeing.tokenizer, template=TEMPLATE, max_prefix_tokens=500, vision=seeing.vision
+    )
+    scorer = TransformersScorer(str(seeing.folder), store, maker)
+    pictures, gaps = seeing.pictures, []
+    for step in (1, 2, 3):
+        version = step - 1
+        asked_now = [
+            asked("What?", pictures[n + step : n + step + 1 + n], index=10 * step + n)
+            for n in range(3)
+        ]
+        plan_of = GroupPlan(teacher=TeacherNeed.SAMPLED, teacher_version=version)
+        groups = await generated(
+            rollout,
+            [replace(g, required_policy_version=version, plan=plan_of) for g in asked_now],
+        )
+        scored = scorer.score_together([judged(g) for g in groups])
+        trajectories = [t for group in scored for t in group.trajectories]
+        assert {t.scores.teacher_version for t in trajectories} == {version}
+        for trajectory in trajectories:
+            student = trajectory.scores.student_logprobs
+            np.testing.assert_allclose(student, trajectory.rollout_logprobs, atol=1e-4)
+            assert np.isfinite(trajectory.scores.teacher_logprobs - student).all()
+        plan = plan_step(scored, method_named("rlsd"), horizon_tokens=12)
+        gaps.append(made.update(plan, step=step, lam=0.5, seed=0)["rollout_gap_max"])
+        publish(store, step, made.model)
+    assert len(gaps) == 3
+    assert max(gaps) < 1e-4
+
+
 async def test_ranks_all_run_the_vision_tower_or_none_does(rollout, scorer, seeing):
     plan = await steps(rollout, scorer, seeing)
     text = [r for r in plan.rows if not r.images]
