@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import torch
@@ -39,6 +41,55 @@ TEMPLATE = """\
 {% endif %}"""
 
 
+RUN = """
+[run]
+id = "seen"
+dir = "runs"
+steps = 3
+groups_per_step = 4
+
+[model]
+path = "model"
+
+[data]
+train = "records.jsonl"
+
+[method]
+name = "rlsd"
+
+[rollout]
+group_size = 4
+max_tokens = 8
+
+[teacher]
+sync_every = 1
+
+[learner]
+lr = 1e-3
+microbatch_tokens = 512
+
+[verifier]
+kinds = ["regex"]
+"""
+
+
+def write_run(folder: Path) -> Path:
+    """A run's model, records, pictures and configuration; the model's folder."""
+    model = write_model(folder / "model")
+    write_records(folder, write_pictures(folder / "pictures"), 12, pattern="[a-m]")
+    (folder / "run.toml").write_text(RUN)
+    return model
+
+
+def run(folder: Path, *overrides: str, timeout_s: float) -> subprocess.CompletedProcess[str]:
+    """`rlsd run` on it."""
+    sets = [x for override in overrides for x in ("--set", override)]
+    command = [sys.executable, "-m", "rlsd", "run", "run.toml", *sets]
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=timeout_s, cwd=folder, check=False
+    )
+
+
 def write_model(folder: Path, *, seed: int = 0) -> Path:
     """A folder that transformers and vLLM load: two layers, heads of 32, patches of 4 pixels."""
     torch.manual_seed(seed)
@@ -58,6 +109,9 @@ def write_model(folder: Path, *, seed: int = 0) -> Path:
         merge_size=2,
         size={"shortest_edge": 8 * 8 * 4, "longest_edge": 8 * 8 * 16},
     ).save_pretrained(folder)
+    # Checkpoints have it, and vLLM reads it though it gets no videos.
+    video = {"video_processor_type": "Qwen3VLVideoProcessor", "patch_size": 4}
+    (folder / "video_preprocessor_config.json").write_text(json.dumps(video))
     return folder
 
 

@@ -1,13 +1,15 @@
 """vLLM in this process reads images as the learner does, before and after new weights."""
 
 import asyncio
+import json
 
 import numpy as np
 import pytest
 import pytest_asyncio
 import torch
 from PIL import Image
-from tiny_vision_model import IMAGE_ID, VIDEO_ID, write_model, write_pictures
+from tiny_vision_model import IMAGE_ID, VIDEO_ID, run, write_model, write_pictures, write_run
+from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from vllm_helpers import request
 
 from rlsd.errors import EngineError
@@ -22,8 +24,8 @@ pytestmark = [
     pytest.mark.vllm,
     pytest.mark.timeout(300),
     pytest.mark.filterwarnings("default"),  # vLLM leaves sockets and threads to the interpreter
-    pytest.mark.asyncio(loop_scope="module"),
 ]
+in_one_loop = pytest.mark.asyncio(loop_scope="module")
 
 
 class Seen:
@@ -86,6 +88,7 @@ def draw(ids, pictures, seed, max_tokens=12):
 PROMPTS = [("What is this?", (0,)), ("Which of them?", (1, 2)), ("Look.", (3,)), ("No image.", ())]
 
 
+@in_one_loop
 async def test_sampled_log_probs_are_those_of_the_learners_forward_pass(engine, seen):
     asked = [seen.asked(text, *numbers) for text, numbers in PROMPTS]
     drawn = [(ids, pictures, seed) for ids, pictures in asked for seed in range(4)]
@@ -96,6 +99,7 @@ async def test_sampled_log_probs_are_those_of_the_learners_forward_pass(engine, 
         assert not np.isin(sample.token_ids, [IMAGE_ID, VIDEO_ID]).any()
 
 
+@in_one_loop
 async def test_scores_are_those_of_the_image_that_was_given(engine, seen, tmp_path):
     """Two pictures of one shape: the ids are equal, so only the pixels can tell."""
     scores = []
@@ -112,6 +116,7 @@ async def test_scores_are_those_of_the_image_that_was_given(engine, seen, tmp_pa
     np.testing.assert_allclose(scores[0], scores[2], atol=1e-5)
 
 
+@in_one_loop
 async def test_new_weights_of_the_vision_tower_are_used_for_pictures_seen_before(
     engine, seen, tmp_path
 ):
@@ -133,6 +138,7 @@ async def test_new_weights_of_the_vision_tower_are_used_for_pictures_seen_before
     assert np.abs(after - before).max() > 1e-3
 
 
+@in_one_loop
 async def test_what_stands_for_pixels_is_never_sampled(engine, seen, tmp_path):
     model = load_model(str(seen.folder), device=torch.device("cpu"))
     with torch.no_grad():
@@ -145,6 +151,7 @@ async def test_what_stands_for_pixels_is_never_sampled(engine, seen, tmp_path):
     assert not np.isin(drawn, [IMAGE_ID, VIDEO_ID]).any()
 
 
+@in_one_loop
 async def test_places_and_pictures_must_fit(engine, seen):
     ids, pictures = seen.asked("What is this?", 0)
     for wrong in (pictures * 2, seen.pictures[2:3]):
@@ -154,3 +161,34 @@ async def test_places_and_pictures_must_fit(engine, seen):
     assert len(sample.token_ids)
     text = await engine.sample(request(seen.asked("No image.")[0], seed=1))
     assert len(text.token_ids)
+
+
+@in_one_loop
+async def test_ids_and_patches_are_those_of_the_models_own_processor(engine, seen):
+    """It can be made here once an engine has started: see `without_torchvision`."""
+    processor = Qwen3VLProcessor.from_pretrained(seen.folder)
+    ids, pictures = seen.asked("Which of them?", 1, 2)
+    parts = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Which of them?"}]
+    messages = [{"role": "user", "content": parts}]
+    text = seen.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    images = [Image.open(seen.paths[n]) for n in (1, 2)]
+    found = processor(text=text, images=images, return_tensors="np")
+    assert found["input_ids"][0].tolist() == list(ids)
+    np.testing.assert_array_equal(
+        found["pixel_values"], np.concatenate([p.patches_ND for p in pictures])
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_run_samples_and_scores_images_with_it(tmp_path):
+    write_run(tmp_path)
+    settings = [f"{s}.engine=vllm" for s in ("rollout", "teacher")]
+    settings += [f"{s}.engine_args={{max_model_len=512}}" for s in ("rollout", "teacher")]
+    done = run(tmp_path, *settings, "rollout.max_batch=16", timeout_s=550)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = tmp_path / "runs" / "seen"
+    summary = json.loads((folder / "summary.json").read_text())
+    assert (summary["steps"], summary["outcomes"]["failed"]) == (3, {})
+    steps = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert max(step["rollout_gap_max"] for step in steps) < 1e-4

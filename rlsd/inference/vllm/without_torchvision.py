@@ -18,8 +18,8 @@ def allow_missing_torchvision() -> None:
     from transformers import Qwen3VLConfig, Qwen3VLMoeConfig
     from transformers.models.auto.video_processing_auto import AutoVideoProcessor
     from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
-    from transformers.video_processing_utils import BaseVideoProcessor
+    from transformers.video_processing_utils import VideoProcessorMixin
 
-    transformers.BaseVideoProcessor = BaseVideoProcessor  # what a processor checks its parts by
+    transformers.VideoProcessorMixin = VideoProcessorMixin  # what a processor checks its parts by
     for config in (Qwen3VLConfig, Qwen3VLMoeConfig):
         AutoVideoProcessor.register(config, Qwen3VLVideoProcessor, exist_ok=True)
