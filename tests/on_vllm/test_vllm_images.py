@@ -9,7 +9,6 @@ import pytest_asyncio
 import torch
 from PIL import Image
 from tiny_vision_model import IMAGE_ID, VIDEO_ID, run, write_model, write_pictures, write_run
-from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from vllm_helpers import request
 
 from rlsd.errors import EngineError
@@ -161,22 +160,6 @@ async def test_places_and_pictures_must_fit(engine, seen):
     assert len(sample.token_ids)
     text = await engine.sample(request(seen.asked("No image.")[0], seed=1))
     assert len(text.token_ids)
-
-
-@in_one_loop
-async def test_ids_and_patches_are_those_of_the_models_own_processor(engine, seen):
-    """It can be made here once an engine has started: see `without_torchvision`."""
-    processor = Qwen3VLProcessor.from_pretrained(seen.folder)
-    ids, pictures = seen.asked("Which of them?", 1, 2)
-    parts = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Which of them?"}]
-    messages = [{"role": "user", "content": parts}]
-    text = seen.tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-    images = [Image.open(seen.paths[n]) for n in (1, 2)]
-    found = processor(text=text, images=images, return_tensors="np")
-    assert found["input_ids"][0].tolist() == list(ids)
-    np.testing.assert_array_equal(
-        found["pixel_values"], np.concatenate([p.patches_ND for p in pictures])
-    )
 
 
 @pytest.mark.slow

@@ -20,11 +20,13 @@ READS_IMAGES = "RLSD_VLLM_IMAGES"
 
 def register() -> None:
     """End a child of ours with its parent, and let it start without torchvision."""
-    parent = multiprocessing.parent_process()
-    if parent is None or not os.environ.get(OURS):
+    if not os.environ.get(OURS):
         return
-    if os.environ.get(READS_IMAGES):
+    if os.environ.get(READS_IMAGES):  # also where vLLM only looks at a model's class
         allow_missing_torchvision()
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
     end_with_parent(signal.SIGKILL)
     if not parent.is_alive():  # it ended before it could be heard of
         os._exit(1)

@@ -6,9 +6,11 @@ import torch
 from builders import make_prompt
 from PIL import Image
 from tiny_vision_model import IMAGE_ID
+from transformers import AutoProcessor
 
 from rlsd.errors import ConfigError
 from rlsd.images.files import ImageFiles
+from rlsd.inference.vllm.without_torchvision import allow_missing_torchvision
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.policy.scoring import completion_logits, gather_logprobs, pad_rows, sequence_logprobs
 from rlsd.policy.vision import load_vision
@@ -148,3 +150,20 @@ def test_a_model_without_its_processor_is_refused(seeing, tmp_path):
         (tmp_path / name).write_bytes((seeing.folder / name).read_bytes())
     with pytest.raises(ConfigError, match=r"needs preprocessor_config\.json"):
         load_vision(str(tmp_path), ImageFiles(tmp_path))
+
+
+def test_ids_and_patches_are_those_of_the_models_own_processor(seeing):
+    """Which can be made without torchvision once it is allowed for, as vLLM's processes do."""
+    allow_missing_torchvision()
+    allow_missing_torchvision()  # a second time changes nothing
+    processor = AutoProcessor.from_pretrained(seeing.folder)
+    paths = seeing.pictures[1:3]
+    parts = [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "Which?"}]
+    text = seeing.tokenizer.apply_chat_template(
+        [{"role": "user", "content": parts}], add_generation_prompt=True, tokenize=False
+    )
+    images = [Image.open(path).convert("RGB") for path in paths]
+    found = processor(text=text, images=images, return_tensors="np")
+    assert found["input_ids"][0].tolist() == ids_of(seeing, "Which?", *paths)
+    patches = np.concatenate([p.patches_ND for p in seeing.vision.pictures(paths)])
+    np.testing.assert_array_equal(found["pixel_values"], patches)
