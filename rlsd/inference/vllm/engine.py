@@ -101,8 +101,13 @@ class VllmEngine:
         os.environ[READS_IMAGES] = "1"  # its children are to do the same
         self._image_token_id = config.image_token_id
         self._barred = dict.fromkeys(barred_ids(config), _NEVER)
-        # Pictures come processed, so there is nothing of theirs to keep here.
-        self._settings |= {"limit_mm_per_prompt": {"video": 0}, "mm_processor_cache_gb": 0}
+        # Pictures come processed: there is nothing of theirs to keep here, and the model, which
+        # does it by default, must not normalise them once more.
+        self._settings |= {
+            "limit_mm_per_prompt": {"video": 0},
+            "mm_processor_cache_gb": 0,
+            "mm_device_do_normalize": False,
+        }
 
     async def __aexit__(
         self,
