@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerFast
 
 from rlsd.trajectory import FinishReason, SamplingParams
 from services.rollout.engines.engine import Completion, GenerationRequest
-from services.rollout.tools.chat import Chat
+from services.rollout.tools.chat import ChatTemplate
 from services.rollout.tools.tool import Answer
 from services.rollout.tools.toolbox import Bound, Toolbox
 from services.rollout.turns import Conversation
@@ -79,8 +79,8 @@ def function(name: str = "lookup") -> dict[str, Any]:
     return {"type": "function", "function": described}
 
 
-def make_chat(tokenizer=None, *, max_answer_tokens: int = 64) -> Chat:
-    return Chat(tokenizer or qwen_like(), [function()], max_answer_tokens=max_answer_tokens)
+def make_chat(tokenizer=None, *, max_answer_tokens: int = 64) -> ChatTemplate:
+    return ChatTemplate(tokenizer or qwen_like(), [function()], max_answer_tokens=max_answer_tokens)
 
 
 class ScriptedEngine:

@@ -16,6 +16,7 @@ from rlsd.config import RunConfig, load
 from rlsd.data.overlap import overlap
 from rlsd.data.sources import Dataset, load_prompts
 from rlsd.errors import ConfigError
+from rlsd.images.checking import check_images
 from rlsd.local.system import Watcher, prepare_run_folder, run_system
 from rlsd.report.run import write_run_report
 
@@ -73,9 +74,11 @@ def check_inputs(config: RunConfig) -> list[str]:
             "give one, or the name of a model on the hub (owner/name)"
         )
     train = _load(config, config.data.train, limit=config.data.limit)
+    check_images(config, train.prompts)
     lines = [train.summary]
     if config.data.held_out is not None:
         held_out = _load(config, config.data.held_out, limit=config.evaluation.limit)
+        check_images(config, held_out.prompts)
         lines.append(held_out.summary)
         if shared := overlap(train.prompts, held_out.prompts):
             lines.append(f"warning: {shared} held-out prompts are also trained on")

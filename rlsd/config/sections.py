@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, IPvAnyNetwork, model_validator
 
 from rlsd.config.section import Section
 
@@ -58,6 +58,9 @@ class DataSection(Section):
     """Verifier kind for records that name none."""
     limit: int | None = Field(default=None, ge=1)
     """Read at most this many training records."""
+    image_cidrs: tuple[IPvAnyNetwork, ...] = ()
+    """Networks beyond the public ones from which images may be fetched by URL; only there by http.
+    """
     curriculum: Literal["none", "pass_rate"] = "none"
     """none: every record once in each epoch. pass_rate: oftener those whose completions sometimes
     pass, once all have been seen (docs/configuration.md)."""

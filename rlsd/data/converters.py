@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Any, assert_never
 
 from rlsd.data.records import KEYS, RecordError, did_you_mean, present, shown
+from rlsd.images.placing import MARK
 
 Row = Mapping[str, Any]
 
@@ -182,12 +183,39 @@ def _from_trl(row: Row) -> Row:
 def _asked(row: Row) -> dict[str, Any]:
     """Prompt (text or messages) and images."""
     asked = _column(row, "prompt", str | list | tuple)
-    record: dict[str, Any] = {"prompt" if isinstance(asked, str) else "messages": asked}
+    record: dict[str, Any] = (
+        {"prompt": asked} if isinstance(asked, str) else {"messages": [_turn(t) for t in asked]}
+    )
     if "images" in row:
         record["images"] = row["images"]
     elif "image" in row:
         record["images"] = [row["image"]]
+    if isinstance(images := record.get("images"), list | tuple):
+        record["images"] = [_by_path(image) for image in images]
     return record
+
+
+def _turn(turn: Any) -> Any:
+    """A turn whose content is a list of parts (text, image) with its content as marked text."""
+    if not isinstance(turn, Mapping) or not isinstance(turn.get("content"), list | tuple):
+        return turn
+    return {**turn, "content": "".join(_part(part) for part in turn["content"])}
+
+
+def _part(part: Any) -> str:
+    kind = part.get("type") if isinstance(part, Mapping) else None
+    if kind == "image":
+        return MARK
+    if kind == "text" and isinstance(part.get("text"), str):
+        return str(part["text"])
+    raise RecordError(f"a part of a message is {shown(kind)}; only text and image are known")
+
+
+def _by_path(image: Any) -> Any:
+    """An image of a table that was stored by its path alone; others as they are."""
+    if isinstance(image, Mapping) and not image.get("bytes"):
+        return image.get("path") or image.get("image") or image
+    return image
 
 
 def _column(row: Row, name: str, kind: Any) -> Any:

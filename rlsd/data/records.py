@@ -4,6 +4,9 @@
      "privileged"?: str, "verifier"?: {"kind": str, "params"?: {…}},
      "id"?: str, "images"?: [str, …]}
 
+Each `<image>` in a user's turn is the place of the next image; without such marks all images stand
+before the first user's text (rlsd/images/placing.py).
+
 The only place that decides whether a record is good: every other shape is first written as this
 one. A key whose value is null counts as left out: tables have nulls where a row has no value.
 """
@@ -16,6 +19,7 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any
 
+from rlsd.images.placing import MARK, num_marks
 from rlsd.trajectory import Message, Prompt, VerifierSpec
 
 KEYS = ("prompt", "messages", "reference", "privileged", "verifier", "id", "images")
@@ -48,13 +52,15 @@ def parse_record(values: object, *, default_id: str, default_verifier: str | Non
     _refuse_unknown("", record, KEYS)
     if "reference" not in record:
         raise RecordError("'reference' is missing; add the answer that completions are checked by")
+    messages, images = _messages(record), _images(record.get("images", ()))
+    _check_places(messages, images)
     return Prompt(
         id=_text("id", record.get("id", default_id)),
-        messages=_messages(record),
+        messages=messages,
         reference=_reference(record["reference"]),
         privileged=_text("privileged", record["privileged"]) if "privileged" in record else None,
         verifier=_verifier(record.get("verifier"), default_verifier),
-        images=_images(record.get("images", ())),
+        images=images,
     )
 
 
@@ -192,3 +198,13 @@ def _images(values: object) -> tuple[str, ...]:
                 "write the pictures to files and give their paths"
             )
     return tuple(_text("images", image) for image in values)
+
+
+def _check_places(messages: tuple[Message, ...], images: tuple[str, ...]) -> None:
+    """Without images a mark is text like any other."""
+    places = num_marks(messages)
+    if images and places not in (0, len(images)):
+        raise RecordError(
+            f"{len(images)} images and {places} places {MARK} for them; write as many, or none and "
+            "all stand before the first user's text"
+        )

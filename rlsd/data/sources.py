@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rlsd.data import catalogues, files
@@ -15,6 +15,7 @@ from rlsd.data.converters import Shape, shape_of, to_record, usual_verifier
 from rlsd.data.records import RecordError, parse_record
 from rlsd.data.rows import LocatedRow, Rejection, Rows
 from rlsd.errors import ConfigError
+from rlsd.images.references import resolved
 from rlsd.trajectory import Prompt
 
 MAX_BAD_SHARE = 0.01
@@ -91,6 +92,8 @@ class _Origin:
     """First part of the ids of records that have none."""
     shape: Shape | None
     """None: each row's columns decide."""
+    folder: Path | None = None
+    """What paths of images are relative to."""
 
 
 @dataclass(slots=True)
@@ -126,11 +129,20 @@ def _prompt(row: LocatedRow, origin: _Origin, default_verifier: str | None) -> P
     verifier = default_verifier or usual_verifier(values, shape)
     try:
         record = to_record(values, shape)
-        return parse_record(record, default_id=default_id, default_verifier=verifier)
+        prompt = parse_record(record, default_id=default_id, default_verifier=verifier)
+        return _with_images(prompt, origin.folder) if prompt.images else prompt
     except RecordError as cause:
         if shape is Shape.RLSD:
             raise
         raise RecordError(f"read as {shape}: {cause}") from cause
+
+
+def _with_images(prompt: Prompt, folder: Path | None) -> Prompt:
+    """Its images by references that every service understands, each of them there."""
+    try:
+        return replace(prompt, images=tuple(resolved(image, folder) for image in prompt.images))
+    except ConfigError as cause:
+        raise RecordError(str(cause)) from cause
 
 
 def _open(source: str, default_verifier: str | None, shape: str) -> _Origin:
@@ -148,7 +160,7 @@ def _open(source: str, default_verifier: str | None, shape: str) -> _Origin:
         stem = f"{catalogue.name}-{catalogue.query.get('split', 'train')}"
         return _Origin(rows=catalogues.datasets_rows(catalogue), stem=stem, shape=chosen)
     path = Path(source)
-    return _Origin(rows=files.file_rows(path), stem=path.stem, shape=chosen)
+    return _Origin(rows=files.file_rows(path), stem=path.stem, shape=chosen, folder=path.parent)
 
 
 def _refuse_bad(source: str, tally: _Tally, max_bad_share: float) -> None:

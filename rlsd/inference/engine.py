@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
+from rlsd.policy.vision import Picture
 from rlsd.trajectory import FinishReason, FloatArray, IntArray, VersionSpan
 
 
@@ -25,6 +26,8 @@ class SamplingRequest:
     """0 is greedy."""
     top_p: float
     max_tokens: int
+    pictures: tuple[Picture, ...] = ()
+    """Those that `prompt_ids` has places for, one id for each of their tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class ScoringRequest:
     completion_ids: tuple[int, ...]
     num_likeliest: int = 0
     """K: also the K likeliest tokens at each position."""
+    pictures: tuple[Picture, ...] = ()
+    """Those that `prefix_ids` has places for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,11 +9,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+)
 from transformers.utils import logging as transformers_logging
 
 from rlsd.errors import ConfigError, WeightsError
+from rlsd.images.placing import Chat, images_of
 from rlsd.policy.scoring import sequence_logprobs
+from rlsd.policy.vision import Vision, reads_images
 from rlsd.weights import Manifest, Probe, WeightStore
 
 transformers_logging.disable_progress_bar()  # standard error carries JSON lines only
@@ -29,15 +36,15 @@ def local_device() -> torch.device:
 
 
 def load_model(path: str, *, device: torch.device, dtype: str = "float32") -> Any:
-    """The causal language model at `path` in evaluation mode.
+    """The causal language model at `path`, with its vision tower if it has one, in evaluation mode.
 
     Raises:
         ConfigError: it cannot be loaded.
     """
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            path, dtype=getattr(torch, dtype), attn_implementation="sdpa"
-        )
+        config = AutoConfig.from_pretrained(path)
+        kind = AutoModelForImageTextToText if reads_images(config) else AutoModelForCausalLM
+        model = kind.from_pretrained(path, dtype=getattr(torch, dtype), attn_implementation="sdpa")
     except (OSError, ValueError) as cause:
         raise ConfigError(
             f"model.path {path!r}: no causal language model can be loaded "
@@ -65,12 +72,20 @@ def load_tokenizer(path: str) -> Any:
 
 
 def prompt_ids(
-    tokenizer: Any, messages: list[dict[str, str]], *, tools: Sequence[dict[str, Any]] = ()
+    tokenizer: Any,
+    messages: Chat,
+    vision: Vision | None = None,
+    *,
+    tools: Sequence[dict[str, Any]] = (),
 ) -> list[int]:
     """Token ids of a chat up to where the assistant's completion begins.
 
     Args:
         tools: functions that the chat template shows, where it knows how.
+        vision: of a model that reads images; an image takes as many ids as the model needs for it.
+
+    Raises:
+        ConfigError: the chat has images, and the model reads none or has no place for them.
     """
     ids = tokenizer.apply_chat_template(
         messages,
@@ -79,6 +94,14 @@ def prompt_ids(
         tokenize=True,
         return_dict=False,
     )
+    images = images_of(messages)
+    if vision is not None:
+        return vision.expanded(ids, images)
+    if images:
+        raise ConfigError(
+            f"a prompt has {len(images)} images and the model reads text alone; give a model of "
+            "the Qwen-VL family, or records without images"
+        )
     return list(ids)
 
 

@@ -15,6 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from rlsd.errors import ConfigError
+from rlsd.policy.vision import Picture
+
 Ids = npt.NDArray[np.int32] | Sequence[int]
 
 
@@ -28,10 +31,22 @@ class Rows:
     """bool, True on completion tokens."""
     attention_BL: Tensor | None
     """[B, P+T] True on real tokens; None when nothing is padded on the left."""
+    pictures: tuple[Picture, ...] = ()
+    """Of all rows, in order; a row without images has none."""
 
 
-def pad_rows(prefixes: Sequence[Ids], completions: Sequence[Ids], *, pad_id: int) -> Rows:
-    """Rows from ragged ids; every completion has at least one token."""
+def pad_rows(
+    prefixes: Sequence[Ids],
+    completions: Sequence[Ids],
+    *,
+    pad_id: int,
+    pictures: Sequence[Sequence[Picture]] = (),
+) -> Rows:
+    """Rows from ragged ids; every completion has at least one token.
+
+    Args:
+        pictures: for each row those that its prefix has places for; empty when no row has any.
+    """
     num_prefix = max(len(p) for p in prefixes)
     num_completion = max(len(c) for c in completions)
     shape = (len(prefixes), num_prefix + num_completion)
@@ -48,6 +63,7 @@ def pad_rows(prefixes: Sequence[Ids], completions: Sequence[Ids], *, pad_id: int
         completion_BT=torch.from_numpy(ids[:, num_prefix:]),
         mask_BT=torch.from_numpy(real[:, num_prefix:]),
         attention_BL=attention,
+        pictures=tuple(picture for of_row in pictures for picture in of_row),
     )
 
 
@@ -67,6 +83,9 @@ def completion_logits(model: Any, rows: Rows, *, temperature: float) -> Tensor:
             "attention_mask": attention.long().to(device),
             "position_ids": positions.to(device),
         }
+    if rows.pictures:
+        extra.pop("position_ids", None)  # in three dimensions, which the model works out itself
+        extra |= vision_inputs(model, input_ids, rows.pictures)
     output = model(
         input_ids=input_ids.to(device),
         logits_to_keep=rows.completion_BT.shape[1],
@@ -75,6 +94,28 @@ def completion_logits(model: Any, rows: Rows, *, temperature: float) -> Tensor:
     )
     logits: Tensor = output.logits.float()
     return logits if temperature == 1.0 else logits / temperature
+
+
+def vision_inputs(model: Any, input_ids: Tensor, pictures: Sequence[Picture]) -> dict[str, Tensor]:
+    """What a Qwen-VL model's forward pass takes beside ids that have places for these pictures.
+
+    Raises:
+        ConfigError: the places are not as many as the pictures need.
+    """
+    device = next(model.parameters()).device
+    is_image = input_ids == model.config.image_token_id
+    places, needed = int(is_image.sum()), sum(picture.num_tokens for picture in pictures)
+    if places != needed:
+        raise ConfigError(
+            f"a prompt's ids have places for {places} image tokens and its images now need "
+            f"{needed}; put the files back as they were when it was sampled from"
+        )
+    patches = np.concatenate([picture.patches_ND for picture in pictures])
+    return {
+        "pixel_values": torch.from_numpy(patches).to(device),
+        "image_grid_thw": torch.tensor([picture.grid for picture in pictures], device=device),
+        "mm_token_type_ids": is_image.int().to(device),
+    }
 
 
 def gather_logprobs(logits_BTV: Tensor, ids_BT: Tensor) -> Tensor:

@@ -5,16 +5,17 @@ The policy's view is made from the prompt's messages alone, so nothing privilege
 
 from __future__ import annotations
 
+from rlsd.images.placing import Chat, framed, placed
 from rlsd.trajectory import Prompt
 
 
-def policy_messages(prompt: Prompt) -> list[dict[str, str]]:
+def policy_messages(prompt: Prompt) -> Chat:
     """The chat that the policy completes."""
-    return [{"role": m.role, "content": m.content} for m in prompt.messages]
+    return placed(prompt.messages, prompt.images)
 
 
-def teacher_messages(prompt: Prompt, privileged: str, *, template: str) -> list[dict[str, str]]:
-    """The same chat with the privileged context in its last user turn.
+def teacher_messages(prompt: Prompt, privileged: str, *, template: str) -> Chat:
+    """The same chat, with the same images, and the privileged context in its last user turn.
 
     Args:
         template: text with {prompt} and {privileged}; both are replaced literally, so braces in
@@ -23,8 +24,11 @@ def teacher_messages(prompt: Prompt, privileged: str, *, template: str) -> list[
     messages = policy_messages(prompt)
     last_user = max(i for i, m in enumerate(messages) if m["role"] == "user")
     before, _, after = template.partition("{prompt}")
-    content = before.replace("{privileged}", privileged)
-    content += messages[last_user]["content"] + after.replace("{privileged}", privileged)
+    content = framed(
+        messages[last_user]["content"],
+        before.replace("{privileged}", privileged),
+        after.replace("{privileged}", privileged),
+    )
     messages[last_user] = {"role": "user", "content": content}
     return messages
 

@@ -1,4 +1,4 @@
-"""From logged groups to the tensors of one optimizer step. Pure.
+"""From logged groups to the tensors of one optimizer step. Pure, but for loading images.
 
 Every rank computes the same rows, denominators and microbatch plan from the same batch file, then
 takes its own share; only the forward passes differ.
@@ -18,6 +18,7 @@ from torch import Tensor
 from rlsd.objectives.loss import Denominators, ObjectiveBatch, group_advantages
 from rlsd.objectives.methods import Method, ZeroVariance
 from rlsd.policy.scoring import Rows, microbatches, pad_rows
+from rlsd.policy.vision import Vision
 from rlsd.trajectory import Group, GroupOutcome, RejectReason, Trajectory
 
 
@@ -28,6 +29,8 @@ class TrainingRow:
     prompt_ids: npt.NDArray[np.int32]
     trajectory: Trajectory
     advantage: float
+    images: tuple[str, ...] = ()
+    """References of those that the prompt has places for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,10 +79,28 @@ def share(plan: StepPlan, *, rank: int, world: int, max_tokens: int) -> list[lis
     return mine + [[] for _ in range(longest - len(mine))]
 
 
-def pad(rows: Sequence[TrainingRow], *, pad_id: int) -> Rows:
+def filler_rows(
+    rows: Sequence[TrainingRow], plan: StepPlan, *, world: int
+) -> tuple[TrainingRow, ...]:
+    """Rows of weight 0 that make one rank's forward pass call what the others' do.
+
+    An empty microbatch gets any row. Of several ranks, whose collectives must match, one without
+    images gets a row with images when the step has any: else the vision tower would run here and
+    not there.
+    """
+    seen = next((r for r in plan.rows if r.images), None)
+    if world > 1 and seen is not None and not any(r.images for r in rows):
+        return (seen,)
+    return () if rows else plan.rows[:1]
+
+
+def pad(rows: Sequence[TrainingRow], *, pad_id: int, vision: Vision | None = None) -> Rows:
     """The rectangle of one microbatch."""
     return pad_rows(
-        [r.prompt_ids for r in rows], [r.trajectory.token_ids for r in rows], pad_id=pad_id
+        [r.prompt_ids for r in rows],
+        [r.trajectory.token_ids for r in rows],
+        pad_id=pad_id,
+        pictures=[vision.pictures(r.images) for r in rows] if vision else (),
     )
 
 
@@ -121,7 +142,12 @@ def _rows(group: Group, method: Method) -> list[TrainingRow]:
         torch.tensor([r is not None for r in rewards]),
     )
     return [
-        TrainingRow(prompt_ids=group.prompt_token_ids, trajectory=t, advantage=float(a))
+        TrainingRow(
+            prompt_ids=group.prompt_token_ids,
+            trajectory=t,
+            advantage=float(a),
+            images=group.prompt.images,
+        )
         for t, a, reward in zip(group.trajectories, advantages, rewards, strict=True)
         if reward is not None
     ]

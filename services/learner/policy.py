@@ -16,15 +16,30 @@ from rlsd.objectives.loss import Loss, objective
 from rlsd.objectives.methods import Method
 from rlsd.policy.loading import take_probe
 from rlsd.policy.scoring import completion_logits, gather_logprobs
+from rlsd.policy.vision import Vision
 from rlsd.weights import Probe
-from services.learner.batches import StepPlan, TrainingRow, objective_batch, pad, share
+from services.learner.batches import (
+    StepPlan,
+    TrainingRow,
+    filler_rows,
+    objective_batch,
+    pad,
+    share,
+)
 
 
 class Policy:
     """Model, optimizer and learning-rate schedule; `update` is one optimizer step."""
 
     def __init__(
-        self, model: Any, method: Method, config: LearnerSection, *, pad_id: int, temperature: float
+        self,
+        model: Any,
+        method: Method,
+        config: LearnerSection,
+        *,
+        pad_id: int,
+        temperature: float,
+        vision: Vision | None = None,
     ) -> None:
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
@@ -33,6 +48,7 @@ class Policy:
         self._config = config
         self._pad_id = pad_id
         self._temperature = temperature
+        self._vision = vision
         self.pulse: Callable[[], object] = lambda: None
         """Called before each microbatch."""
         self.optimizer = torch.optim.AdamW(
@@ -86,13 +102,16 @@ class Policy:
     ) -> Loss | None:
         """Add one microbatch's gradient; None for an empty one."""
         self.pulse()
-        is_filler = not rows
-        padded = pad(rows or plan.rows[:1], pad_id=self._pad_id)
+        fillers = filler_rows(rows, plan, world=self.world)
+        padded = pad([*rows, *fillers], pad_id=self._pad_id, vision=self._vision)
         logits_BTV = completion_logits(self.model, padded, temperature=self._temperature)
-        if is_filler:
-            torch.autograd.backward(logits_BTV.sum() * 0.0)
-            return None
-        completion_BT = padded.completion_BT.to(logits_BTV.device)
+        of_fillers = logits_BTV[len(rows) :].sum() * 0.0 if fillers else None
+        if of_fillers is not None:
+            if not rows:
+                torch.autograd.backward(of_fillers)
+                return None
+            logits_BTV = logits_BTV[: len(rows)]
+        completion_BT = padded.completion_BT[: len(rows)].to(logits_BTV.device)
         policy_logprobs_BT = gather_logprobs(logits_BTV, completion_BT)
         loss = objective(
             self._method,
@@ -104,7 +123,8 @@ class Policy:
             generator=generator,
         )
         # FSDP averages gradients over ranks; the denominators are global, so undo the average.
-        torch.autograd.backward(loss.total * self.world)
+        total = loss.total * self.world
+        torch.autograd.backward(total if of_fillers is None else total + of_fillers)
         return loss
 
     def _apply(self) -> float:

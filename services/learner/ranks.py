@@ -24,9 +24,11 @@ import torch.distributed as dist
 
 from rlsd.batch_log import BatchLog
 from rlsd.config import RunConfig
+from rlsd.images.files import image_files
 from rlsd.objectives.methods import Method
 from rlsd.objectives.schedules import lambda_at
 from rlsd.policy.loading import load_model, local_device, save_model
+from rlsd.policy.vision import load_vision
 from rlsd.weights import WeightStore
 from services.learner.batches import plan_step
 from services.learner.checkpoint import Checkpoints, Meta
@@ -89,6 +91,7 @@ class Rank:
             config.learner,
             pad_id=pad_id,
             temperature=config.rollout.temperature,
+            vision=load_vision(config.model.path, image_files(config)),
         )
         self._probe_ids = probe_ids
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from dataclasses import replace
 
 import grpc
 import torch
@@ -13,6 +14,7 @@ import torch.distributed as dist
 
 from rlsd.config import Addresses, RunConfig
 from rlsd.data.sources import Dataset, load_prompts
+from rlsd.images.checking import check_images
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.privileged.context import policy_messages
 from rlsd.serving.channel import wait_until_serving
@@ -43,7 +45,8 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
     prompts = _load(config, config.data.train, limit=config.data.limit).prompts
     method = configured_method(config)
     tokenizer = load_tokenizer(config.model.path)
-    probe_ids = prompt_ids(tokenizer, policy_messages(prompts[0]))[:_PROBE_TOKENS]
+    text = replace(prompts[0], images=())  # a probe is ids alone
+    probe_ids = prompt_ids(tokenizer, policy_messages(text))[:_PROBE_TOKENS]
     rank = ranks.Rank(config, method, pad_id=tokenizer.pad_token_id or 0, probe_ids=probe_ids)
     if rank.policy.rank > 0:
         rank.restore()
@@ -126,4 +129,5 @@ def _load(config: RunConfig, source: str, *, limit: int | None) -> Dataset:
         source, default_verifier=config.data.verifier, shape=config.data.shape, limit=limit
     )
     log.info("prompts loaded", extra={"summary": dataset.summary})
+    check_images(config, dataset.prompts)
     return dataset

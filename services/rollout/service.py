@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -57,13 +58,13 @@ class RolloutService(rpc.RolloutServiceServicer):
     async def _generate(self, group: Group) -> Group:
         started = time.monotonic()
         messages, conversation = policy_messages(group.prompt), self._conversation
-        trajectories: Sequence[Trajectory]
-        if conversation is not None:
-            ids = conversation.tokenize(messages)
-            trajectories = await conversation.trajectories(group, ids)
+        tokenize = conversation.tokenize if conversation else self._engine.tokenize
+        if group.prompt.images:  # loading them takes a while
+            ids = await asyncio.to_thread(tokenize, messages)
         else:
-            ids = self._engine.tokenize(messages)
-            trajectories = await self._complete(group, ids)
+            ids = tokenize(messages)
+        draw = conversation.trajectories if conversation else self._complete
+        trajectories = await draw(group, ids)
         metrics.observe(trajectories, len(ids), time.monotonic() - started)
         metrics.POLICY_VERSION.set(self._engine.policy_version)
         return replace(
@@ -72,7 +73,7 @@ class RolloutService(rpc.RolloutServiceServicer):
             trajectories=tuple(trajectories),
         )
 
-    async def _complete(self, group: Group, ids: Sequence[int]) -> Sequence[Trajectory]:
+    async def _complete(self, group: Group, ids: Sequence[int]) -> list[Trajectory]:
         sampling = group.sampling
         completions = await self._engine.generate(
             GenerationRequest(
@@ -82,6 +83,7 @@ class RolloutService(rpc.RolloutServiceServicer):
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens,
                 required_policy_version=group.required_policy_version,
+                images=group.prompt.images,
             )
         )
         return [_trajectory(m, c) for m, c in enumerate(completions)]

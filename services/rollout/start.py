@@ -7,7 +7,9 @@ import logging
 from collections.abc import AsyncIterator
 
 from rlsd.config import Addresses, RunConfig
+from rlsd.images.files import image_files
 from rlsd.policy.loading import load_tokenizer
+from rlsd.policy.vision import load_vision
 from rlsd.serving.http import Probes
 from rlsd.serving.lifecycle import Background
 from rlsd.serving.process import stage_worker
@@ -20,7 +22,7 @@ from services.rollout.engines.choice import choose_engine
 from services.rollout.engines.engine import Engine
 from services.rollout.following import follow_weights
 from services.rollout.service import RolloutService
-from services.rollout.tools.chat import Chat
+from services.rollout.tools.chat import ChatTemplate
 from services.rollout.tools.choice import open_toolbox
 from services.rollout.turns import Conversation
 
@@ -77,10 +79,11 @@ async def _open_conversation(
     if not tools.use:
         yield None
         return
-    chat = Chat(
+    chat = ChatTemplate(
         load_tokenizer(config.model.path),
         tools.functions(),
         max_answer_tokens=tools.max_answer_tokens,
+        vision=load_vision(config.model.path, image_files(config)),
     )
     if not chat.shows_tools:
         log.warning(

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from rlsd.images.placing import Chat
 from rlsd.trajectory import (
     FinishReason,
     FloatArray,
@@ -34,7 +35,7 @@ from rlsd.trajectory import (
 from services.rollout.engines.engine import Completion, Engine, GenerationRequest
 from services.rollout.seeds import trajectory_seed, turn_seed
 from services.rollout.tools.calls import written_calls
-from services.rollout.tools.chat import Chat
+from services.rollout.tools.chat import ChatTemplate
 from services.rollout.tools.tool import Caller
 from services.rollout.tools.toolbox import Toolbox
 
@@ -44,13 +45,15 @@ _T = TypeVar("_T")
 class Conversation:
     """Draws trajectories with an engine, a chat template and tools."""
 
-    def __init__(self, engine: Engine, chat: Chat, toolbox: Toolbox, *, max_turns: int) -> None:
+    def __init__(
+        self, engine: Engine, chat: ChatTemplate, toolbox: Toolbox, *, max_turns: int
+    ) -> None:
         self._engine = engine
         self._chat = chat
         self._toolbox = toolbox
         self._max_turns = max_turns
 
-    def tokenize(self, messages: list[dict[str, str]]) -> list[int]:
+    def tokenize(self, messages: Chat) -> list[int]:
         """Ids of a chat up to where the first turn begins; they show the tools."""
         return self._chat.prompt(messages)
 
@@ -102,6 +105,7 @@ class Conversation:
                 top_p=sampling.top_p,
                 max_tokens=sampling.max_tokens - drawn.num_tokens,
                 required_policy_version=group.required_policy_version,
+                images=group.prompt.images,
             )
         )
         return completion

@@ -14,6 +14,7 @@ from typing import Any
 from rlsd.errors import TeacherError
 from rlsd.policy.loading import prompt_ids
 from rlsd.policy.scoring import Ids
+from rlsd.policy.vision import Picture, Vision
 from rlsd.privileged.context import policy_messages, privileged_context, teacher_messages
 from rlsd.privileged.demonstrations import demonstration_indices
 from rlsd.trajectory import (
@@ -33,6 +34,8 @@ class Row:
     prompt_ids: Ids
     prefix_ids: Ids
     """What the teacher reads."""
+    pictures: tuple[Picture, ...] = ()
+    """Those that both have places for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,10 +64,12 @@ class RowMaker:
         *,
         template: str,
         max_prefix_tokens: int,
+        vision: Vision | None = None,
         tools: Sequence[dict[str, Any]] = (),
     ) -> None:
         """`tools` are the functions that the policy's prompt shows too."""
         self._tokenizer = tokenizer
+        self._vision = vision
         self._tools = tools
         self._template = template
         self._max_prefix_tokens = max_prefix_tokens
@@ -74,10 +79,13 @@ class RowMaker:
 
         Raises:
             TeacherError: the group was not rolled out.
+            ConfigError, ServiceError, StorageError: an image cannot be had or read.
         """
         if group.prompt_token_ids is None:
             raise TeacherError(f"group {group.group_id}: has no prompt ids; roll it out first")
         contexts = privileged_contexts(group)
+        images = group.prompt.images
+        pictures = self._vision.pictures(images) if self._vision and images else ()
         prefixes: dict[str | None, list[int]] = {}
         rows: dict[int, Row] = {}
         skipped = ""
@@ -94,7 +102,10 @@ class RowMaker:
                 skipped = f"prefix of {len(prefix)} tokens exceeds {self._max_prefix_tokens}"
                 continue
             rows[trajectory.member] = Row(
-                trajectory=trajectory, prompt_ids=group.prompt_token_ids, prefix_ids=prefix
+                trajectory=trajectory,
+                prompt_ids=group.prompt_token_ids,
+                prefix_ids=prefix,
+                pictures=pictures,
             )
         return GroupRows(group=group, by_member=rows, skipped=skipped)
 
@@ -104,7 +115,7 @@ class RowMaker:
             if context is None
             else teacher_messages(group.prompt, context, template=self._template)
         )
-        return prompt_ids(self._tokenizer, messages, tools=self._tools)
+        return prompt_ids(self._tokenizer, messages, self._vision, tools=self._tools)
 
 
 def privileged_contexts(group: Group) -> list[str | None]:

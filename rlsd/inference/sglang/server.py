@@ -29,6 +29,7 @@ from rlsd.inference.server.greeting import greet
 from rlsd.inference.server.installations import Installations, LabelSpan
 from rlsd.inference.server.installing import install_between_steps
 from rlsd.inference.server.likeliest import with_likeliest
+from rlsd.inference.server.no_images import refuse_pictures
 from rlsd.trajectory import FinishReason
 
 log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class SglangServer:
 
     async def sample(self, request: SamplingRequest) -> Sample:
         """One completion."""
+        refuse_pictures(request.pictures, url=self._connection.url)
         asked_at = self._installations.number
         found = await self._generate(
             request.prompt_ids,
@@ -136,6 +138,7 @@ class SglangServer:
 
     async def score(self, request: ScoringRequest) -> Scores:
         """Log-probs of a given completion."""
+        refuse_pictures(request.pictures, url=self._connection.url)
         asked_at = self._installations.number
         token_ids = request.prefix_ids + request.completion_ids
         num_tokens, num_likeliest = len(request.completion_ids), request.num_likeliest

@@ -19,11 +19,16 @@ import numpy as np
 
 from rlsd.errors import ConfigError, EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import Sample, SamplingRequest, Scores, ScoringRequest
-from rlsd.inference.vllm.plugin import OURS
+from rlsd.inference.vllm.pictures import multimodal_input
+from rlsd.inference.vllm.plugin import OURS, READS_IMAGES
+from rlsd.inference.vllm.without_torchvision import allow_missing_torchvision
+from rlsd.policy.vision import Picture, barred_ids, reads_images
 from rlsd.trajectory import FinishReason, VersionSpan
 
 _UNVERSIONED = -1
 """Label of the weights that the engine starts with."""
+_NEVER = -100.0
+"""Added to the logit of a token that no completion may have; vLLM takes no more."""
 
 
 class VllmEngine:
@@ -55,8 +60,11 @@ class VllmEngine:
             "logprobs_mode": "processed_logprobs",
             "worker_extension_cls": "rlsd.inference.vllm.worker.InPlaceWeights",
             **_on_cpu(),
-            **(arguments or {}),
         }
+        self._model_path = model_path
+        self._arguments = dict(arguments or {})
+        self._image_token_id = -1
+        self._barred: dict[int, float] = {}
         self._threads = threads
         self._vllm: Any = None
         self._requests = itertools.count()
@@ -65,11 +73,12 @@ class VllmEngine:
 
     async def __aenter__(self) -> Self:
         _prepare_environment(self._threads)
+        self._prepare_for_images()
         from vllm.engine.arg_utils import AsyncEngineArgs
         from vllm.v1.engine.async_llm import AsyncLLM
 
         try:
-            arguments = AsyncEngineArgs(**self._settings)
+            arguments = AsyncEngineArgs(**{**self._settings, **self._arguments})
         except TypeError as cause:
             raise ConfigError(f"engine_args: {cause}; names are those of vLLM's engine") from cause
         try:
@@ -78,6 +87,27 @@ class VllmEngine:
             raise ConfigError(f"vLLM does not start: {_first_line(cause)}") from cause
         await self._vllm.update_weight_version(str(_UNVERSIONED))
         return self
+
+    def _prepare_for_images(self) -> None:
+        from transformers import AutoConfig
+
+        try:
+            config = AutoConfig.from_pretrained(self._model_path)
+        except (OSError, ValueError) as cause:
+            raise ConfigError(f"vLLM does not start: {_first_line(cause)}") from cause
+        if not reads_images(config):
+            return
+        allow_missing_torchvision()
+        os.environ[READS_IMAGES] = "1"  # its children are to do the same
+        self._image_token_id = config.image_token_id
+        self._barred = dict.fromkeys(barred_ids(config), _NEVER)
+        # Pictures come processed: there is nothing of theirs to keep here, and the model, which
+        # does it by default, must not normalise them once more.
+        self._settings |= {
+            "limit_mm_per_prompt": {"video": 0},
+            "mm_processor_cache_gb": 0,
+            "mm_device_do_normalize": False,
+        }
 
     async def __aexit__(
         self,
@@ -93,12 +123,14 @@ class VllmEngine:
 
         output = await self._final(
             request.prompt_ids,
+            request.pictures,
             SamplingParams(
                 temperature=request.temperature,
                 top_p=request.top_p,
                 max_tokens=request.max_tokens,
                 seed=request.seed,
                 logprobs=0,  # of the drawn token alone
+                logit_bias=self._barred or None,
                 **_lean(),
             ),
         )
@@ -166,6 +198,7 @@ class VllmEngine:
 
         return await self._final(
             request.prefix_ids + request.completion_ids,
+            request.pictures,
             SamplingParams(
                 max_tokens=1,
                 temperature=0.0,
@@ -175,12 +208,18 @@ class VllmEngine:
             ),
         )
 
-    async def _final(self, token_ids: tuple[int, ...], sampling: Any) -> Any:
+    async def _final(
+        self, token_ids: tuple[int, ...], pictures: tuple[Picture, ...], sampling: Any
+    ) -> Any:
         """The one output of a request, once it is complete."""
         from vllm.v1.engine.exceptions import EngineDeadError, EngineGenerateError
 
         request_id = f"{next(self._requests)}"
-        prompt = {"prompt_token_ids": list(token_ids), "cache_salt": self._salt}
+        prompt: dict[str, Any] = {"prompt_token_ids": list(token_ids), "cache_salt": self._salt}
+        if pictures:
+            prompt = multimodal_input(
+                token_ids, pictures, image_token_id=self._image_token_id, salt=self._salt
+            )
         output = None
         try:
             async for answer in self._vllm.generate(prompt, sampling, request_id):

@@ -28,6 +28,7 @@ from rlsd.inference.server.greeting import greet
 from rlsd.inference.server.installations import Installations, LabelSpan
 from rlsd.inference.server.installing import install_between_steps
 from rlsd.inference.server.likeliest import with_likeliest
+from rlsd.inference.server.no_images import refuse_pictures
 from rlsd.trajectory import FinishReason
 
 _GENERATE = "/inference/v1/generate"
@@ -108,6 +109,7 @@ class VllmServer:
 
     async def sample(self, request: SamplingRequest) -> Sample:
         """One completion."""
+        refuse_pictures(request.pictures, url=self._connection.url)
         asked_at = self._installations.number
         answer = await self._generate(
             request.prompt_ids,
@@ -137,6 +139,7 @@ class VllmServer:
 
     async def score(self, request: ScoringRequest) -> Scores:
         """Log-probs of a given completion."""
+        refuse_pictures(request.pictures, url=self._connection.url)
         num_prefix = len(request.prefix_ids)
         num_tokens = num_prefix + len(request.completion_ids)
         answer, num_cached = await self._scored(request, reads_cache=True)

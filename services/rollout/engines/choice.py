@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from rlsd.config import RunConfig
+from rlsd.images.files import image_files
 from rlsd.telemetry.activity import Activity, Part
 from rlsd.weights import WeightStore
 from services.rollout import metrics
@@ -11,6 +12,9 @@ from services.rollout.engines.engine import Engine
 
 def choose_engine(config: RunConfig, store: WeightStore, activity: Activity) -> Engine:
     """The engine of `rollout.engine`; its libraries are imported here and nowhere else."""
+    from rlsd.policy.vision import load_vision
+
+    vision = load_vision(config.model.path, image_files(config))
 
     def pulse() -> None:
         activity.tick(Part.COMPUTE)
@@ -25,6 +29,7 @@ def choose_engine(config: RunConfig, store: WeightStore, activity: Activity) -> 
             max_batch=config.rollout.max_batch,
             probe_tolerance=config.rollout.probe_tolerance,
             threads=config.run.threads,
+            vision=vision,
             pulse=pulse,
         )
     from rlsd.inference.choice import open_engine
@@ -54,5 +59,6 @@ def choose_engine(config: RunConfig, store: WeightStore, activity: Activity) -> 
         engine,
         weights,
         load_tokenizer(config.model.path),
+        vision=vision,
         updates=POLICIES[config.rollout.on_update](),
     )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self
 
+from rlsd.images.placing import Chat
 from rlsd.trajectory import FinishReason, FloatArray, IntArray, VersionSpan
 
 
@@ -22,6 +23,8 @@ class GenerationRequest:
     max_tokens: int
     required_policy_version: int
     """The engine installs the newest published weights first when it holds older ones."""
+    images: tuple[str, ...] = ()
+    """References of those that `prompt_ids` has places for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +69,12 @@ class Engine(Protocol):
         """
         ...
 
-    def tokenize(self, messages: list[dict[str, str]]) -> list[int]:
-        """Ids of a chat up to where the completion begins."""
+    def tokenize(self, messages: Chat) -> list[int]:
+        """Ids of a chat up to where the completion begins; its images are loaded on the way.
+
+        Raises:
+            ConfigError, ServiceError, StorageError: an image cannot be had or read.
+        """
         ...
 
     async def __aenter__(self) -> Self: ...

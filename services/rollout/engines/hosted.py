@@ -10,9 +10,11 @@ import asyncio
 from types import TracebackType
 from typing import Any, Self
 
+from rlsd.images.placing import Chat
 from rlsd.inference.engine import InferenceEngine, Sample, SamplingRequest
 from rlsd.inference.versions import HeldWeights
 from rlsd.policy.loading import prompt_ids
+from rlsd.policy.vision import Picture, Vision
 from services.rollout.engines.engine import Completion, GenerationRequest
 from services.rollout.engines.updates import UpdatePolicy
 
@@ -27,10 +29,12 @@ class HostedEngine:
         tokenizer: Any,
         *,
         updates: UpdatePolicy,
+        vision: Vision | None = None,
     ) -> None:
         self._engine = engine
         self._weights = weights
         self._tokenizer = tokenizer
+        self._vision = vision
         self._updates = updates
         self._turn = asyncio.Lock()
 
@@ -51,9 +55,9 @@ class HostedEngine:
     ) -> None:
         await self._engine.__aexit__(kind, error, traceback)
 
-    def tokenize(self, messages: list[dict[str, str]]) -> list[int]:
+    def tokenize(self, messages: Chat) -> list[int]:
         """Ids of a chat up to where the completion begins."""
-        return prompt_ids(self._tokenizer, messages)
+        return prompt_ids(self._tokenizer, messages, self._vision)
 
     async def hold(self, required: int) -> None:
         """Install the newest published weights, unless those held are `required` or newer."""
@@ -66,7 +70,12 @@ class HostedEngine:
     async def generate(self, request: GenerationRequest) -> list[Completion]:
         """One completion for each seed, in order."""
         await self.hold(request.required_policy_version)
-        drawing = [asyncio.ensure_future(self._draw(request, seed)) for seed in request.seeds]
+        pictures: tuple[Picture, ...] = ()
+        if self._vision is not None and request.images:
+            pictures = await asyncio.to_thread(self._vision.pictures, request.images)
+        drawing = [
+            asyncio.ensure_future(self._draw(request, seed, pictures)) for seed in request.seeds
+        ]
         try:
             samples = await asyncio.gather(*drawing)
         finally:
@@ -78,13 +87,16 @@ class HostedEngine:
         )
         return [_completion(s, text) for s, text in zip(samples, texts, strict=True)]
 
-    async def _draw(self, request: GenerationRequest, seed: int) -> Sample:
+    async def _draw(
+        self, request: GenerationRequest, seed: int, pictures: tuple[Picture, ...]
+    ) -> Sample:
         wanted = SamplingRequest(
             prompt_ids=request.prompt_ids,
             seed=seed,
             temperature=request.temperature,
             top_p=request.top_p,
             max_tokens=request.max_tokens,
+            pictures=pictures,
         )
         return await self._updates.draw(lambda: self._engine.sample(wanted))
 

@@ -8,7 +8,7 @@ depend on which others were generated beside it.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -23,8 +23,10 @@ from transformers import (
 )
 
 from rlsd.errors import EngineError, RlsdError
+from rlsd.images.placing import Chat
 from rlsd.policy.loading import install, load_model, load_tokenizer, local_device, prompt_ids
-from rlsd.policy.scoring import gather_logprobs
+from rlsd.policy.scoring import gather_logprobs, vision_inputs
+from rlsd.policy.vision import Picture, Vision, barred_ids
 from rlsd.serving.batcher import Batcher
 from rlsd.trajectory import FinishReason
 from rlsd.weights import WeightStore
@@ -43,15 +45,19 @@ class TransformersEngine:
         max_batch: int = 256,
         probe_tolerance: float = 1e-3,
         threads: int = 1,
+        vision: Vision | None = None,
         pulse: Callable[[], object] = lambda: None,
     ) -> None:
         """Load the model.
 
         Args:
+            vision: of a model that reads images.
             pulse: called on the compute thread for each token and, when idle, once a second.
         """
         self._model = load_model(model_path, device=local_device(), dtype=dtype)
         self._tokenizer = load_tokenizer(model_path)
+        self._vision = vision
+        self._barred = barred_ids(self._model.config)
         self._store = store
         self._max_batch = max_batch
         self._probe_tolerance = probe_tolerance
@@ -83,9 +89,9 @@ class TransformersEngine:
         self._closing = True
         await self._batcher.__aexit__(kind, error, traceback)
 
-    def tokenize(self, messages: list[dict[str, str]]) -> list[int]:
+    def tokenize(self, messages: Chat) -> list[int]:
         """Ids of a chat up to where the completion begins."""
-        return prompt_ids(self._tokenizer, messages)
+        return prompt_ids(self._tokenizer, messages, self._vision)
 
     async def hold(self, required: int) -> None:
         """Ask for one token, which brings the weights along, on the thread that has the model."""
@@ -108,10 +114,13 @@ class TransformersEngine:
     def _run(self, requests: list[GenerationRequest]) -> list[list[Completion] | Exception]:
         """Compute a batch of requests; those that cannot share a forward pass are split."""
         results: list[list[Completion] | Exception] = [[] for _ in requests]
+        pictures: dict[int, tuple[Picture, ...]] = {}
         alike: dict[tuple[float, float, int, int], list[int]] = defaultdict(list)
         for number, request in enumerate(requests):
             try:
                 self._ensure_version(request.required_policy_version)
+                if self._vision is not None:
+                    pictures[number] = self._vision.pictures(request.images)
             except RlsdError as error:
                 results[number] = error
                 continue
@@ -122,7 +131,7 @@ class TransformersEngine:
             for start in range(0, len(rows), self._max_batch):
                 part = rows[start : start + self._max_batch]
                 for (number, _), completion in zip(
-                    part, self._complete(requests, part), strict=True
+                    part, self._complete(requests, part, pictures), strict=True
                 ):
                     result = results[number]
                     assert isinstance(result, list)
@@ -140,18 +149,21 @@ class TransformersEngine:
 
     @torch.inference_mode()
     def _complete(
-        self, requests: list[GenerationRequest], rows: list[tuple[int, int]]
+        self,
+        requests: list[GenerationRequest],
+        rows: list[tuple[int, int]],
+        pictures: Mapping[int, Sequence[Picture]],
     ) -> list[Completion]:
         """Completions for rows of (request number, seed), all with prompts of one length."""
         request = requests[rows[0][0]]
         prompts = torch.tensor([requests[n].prompt_ids for n, _ in rows], device=self._model.device)
-        sampler = _SeededSampler(
-            [seed for _, seed in rows], request.max_tokens, request.temperature, request.top_p
-        )
+        seen = [picture for number, _ in rows for picture in pictures.get(number, ())]
+        sampler = _SeededSampler([seed for _, seed in rows], request, barred=self._barred)
         try:
             output = self._model.generate(
                 input_ids=prompts,
                 attention_mask=torch.ones_like(prompts),
+                **(vision_inputs(self._model, prompts, seen) if seen else {}),
                 max_new_tokens=request.max_tokens,
                 do_sample=False,
                 logits_processor=LogitsProcessorList([sampler]),
@@ -207,13 +219,16 @@ class _Pulse(StoppingCriteria):  # type: ignore[misc]  # untyped base
 class _SeededSampler(LogitsProcessor):  # type: ignore[misc]  # untyped base
     """Chooses each row's token itself and leaves greedy decoding only that one to take."""
 
-    def __init__(self, seeds: list[int], max_tokens: int, temperature: float, top_p: float) -> None:
+    def __init__(
+        self, seeds: list[int], request: GenerationRequest, *, barred: Sequence[int]
+    ) -> None:
         generators = (torch.Generator().manual_seed(seed) for seed in seeds)
         self._uniforms_BT = torch.stack(
-            [torch.rand(max_tokens, generator=g, dtype=torch.float64) for g in generators]
+            [torch.rand(request.max_tokens, generator=g, dtype=torch.float64) for g in generators]
         )
-        self._temperature = temperature
-        self._top_p = top_p
+        self._temperature = request.temperature
+        self._top_p = request.top_p
+        self._barred = list(barred)
         self._logprobs: list[Tensor] = []
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
@@ -221,15 +236,23 @@ class _SeededSampler(LogitsProcessor):  # type: ignore[misc]  # untyped base
         logits_BV = scores.float()
         if self._temperature > 0:
             logits_BV = logits_BV / self._temperature
-            chosen_B = self._draw(logits_BV)
+            chosen_B = self._draw(self._allowed(logits_BV))
         else:
-            chosen_B = logits_BV.argmax(-1)
+            chosen_B = self._allowed(logits_BV).argmax(-1)
         self._logprobs.append(gather_logprobs(logits_BV[:, None], chosen_B[:, None])[:, 0])
         return torch.full_like(scores, -torch.inf).scatter_(1, chosen_B[:, None], 0.0)
 
     def logprobs(self) -> Tensor:
         """[B, T] nats of the tokens chosen so far; junk after a row's end."""
         return torch.stack(self._logprobs, dim=1)
+
+    def _allowed(self, logits_BV: Tensor) -> Tensor:
+        """The logits without the tokens that no completion may have; log-probs are of all."""
+        if not self._barred:
+            return logits_BV
+        allowed_BV = logits_BV.clone()
+        allowed_BV[:, self._barred] = -torch.inf
+        return allowed_BV
 
     def _draw(self, logits_BV: Tensor) -> Tensor:
         """One token a row by inverse transform; within the nucleus when top_p < 1."""

@@ -14,7 +14,9 @@ from typing import Any
 from jinja2.exceptions import TemplateError
 
 from rlsd.errors import ConfigError
+from rlsd.images.placing import Chat
 from rlsd.policy.loading import prompt_ids
+from rlsd.policy.vision import Vision
 from rlsd.trajectory import CallOutcome, IntArray, ToolCall
 
 _TURN, _ANSWER = "MARKER-OF-A-TURN", "MARKER-OF-AN-ANSWER"
@@ -24,11 +26,16 @@ _SHOWN = 200
 _UNREADABLE = "error: the answer holds control tokens"
 
 
-class Chat:
+class ChatTemplate:
     """One tokenizer with its chat template."""
 
     def __init__(
-        self, tokenizer: Any, functions: Sequence[dict[str, Any]], *, max_answer_tokens: int
+        self,
+        tokenizer: Any,
+        functions: Sequence[dict[str, Any]],
+        *,
+        max_answer_tokens: int,
+        vision: Vision | None = None,
     ) -> None:
         """Try the template.
 
@@ -37,6 +44,7 @@ class Chat:
         """
         self._tokenizer = tokenizer
         self._functions = list(functions)
+        self._vision = vision
         self._max_answer_tokens = max_answer_tokens
         self.end_id: int = tokenizer.eos_token_id
         """Ends a turn of the policy."""
@@ -49,13 +57,13 @@ class Chat:
     @property
     def shows_tools(self) -> bool:
         """Whether the template tells the policy which tools there are."""
-        messages = [{"role": "user", "content": "."}]
+        messages: Chat = [{"role": "user", "content": "."}]
         with_tools = prompt_ids(self._tokenizer, messages, tools=self._functions)
         return with_tools != prompt_ids(self._tokenizer, messages)
 
-    def prompt(self, messages: list[dict[str, str]]) -> list[int]:
+    def prompt(self, messages: Chat) -> list[int]:
         """Ids of a chat up to where the policy's first turn begins."""
-        return prompt_ids(self._tokenizer, messages, tools=self._functions)
+        return prompt_ids(self._tokenizer, messages, self._vision, tools=self._functions)
 
     def words(self, token_ids: IntArray) -> str:
         """What the policy wrote in one turn, special tokens included."""

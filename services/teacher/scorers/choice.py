@@ -6,7 +6,9 @@ from typing import Any
 
 from rlsd.config import RunConfig
 from rlsd.errors import ConfigError
+from rlsd.images.files import image_files
 from rlsd.policy.loading import load_tokenizer
+from rlsd.policy.vision import load_vision
 from rlsd.telemetry.activity import Activity, Part
 from rlsd.trajectory import TeacherNeed
 from rlsd.weights import WeightStore
@@ -35,6 +37,7 @@ def choose_scorer(config: RunConfig, activity: Activity) -> Scorer:
         template=config.teacher.template,
         max_prefix_tokens=config.teacher.max_prefix_tokens,
         tools=config.tools.functions(),
+        vision=load_vision(model_path, image_files(config)),
     )
     if config.teacher.engine == "transformers":
         from services.teacher.scorers.transformers import TransformersScorer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from rlsd.errors import TeacherError
 from rlsd.inference.engine import InferenceEngine, Scores
 from rlsd.inference.versions import HeldWeights
+from rlsd.policy.vision import Picture
 from rlsd.trajectory import FloatArray, Group, GroupPlan, IntArray, TeacherNeed, TeacherScores
 from services.teacher import metrics
 from services.teacher.rows import Row, RowMaker
@@ -73,7 +75,12 @@ class HostedScorer:
                 f"group {group.group_id}: sampled at temperature {group.sampling.temperature:g}, "
                 f"and this engine scores at 1; use teacher.engine = 'transformers'"
             )
-        prepared = self._maker.rows(group)
+        # In a thread where images are loaded on the way.
+        prepared = (
+            await asyncio.to_thread(self._maker.rows, group)
+            if group.prompt.images
+            else self._maker.rows(group)
+        )
         if not prepared.by_member:
             return prepared.filled({})
         version = group.plan.teacher_version
@@ -93,7 +100,7 @@ class HostedScorer:
                 (_tuple(r.prompt_ids), completion, for_student)
                 for r, completion in zip(rows, completions, strict=True)
             ]
-        scores = await self._score_passes(passes)
+        scores = await self._score_passes(passes, rows[0].pictures)
         teachers, students = scores[: len(rows)], scores[len(rows) :]
         return [
             self._result(row, plan, teacher, student)
@@ -112,8 +119,14 @@ class HostedScorer:
                 # Engines name their own likeliest tokens only; of all of them it is any.
                 return self._num_vocabulary, num_support
 
-    async def _score_passes(self, passes: Sequence[_Pass]) -> list[Scores]:
-        """Scores in order; passes with one prefix go to the engine as siblings."""
+    async def _score_passes(
+        self, passes: Sequence[_Pass], pictures: tuple[Picture, ...]
+    ) -> list[Scores]:
+        """Scores in order; passes with one prefix go to the engine as siblings.
+
+        Args:
+            pictures: those of the group's prompt, which every prefix has places for.
+        """
         families: dict[tuple[Ids, int], list[int]] = defaultdict(list)
         for number, (prefix, _, num_likeliest) in enumerate(passes):
             families[prefix, num_likeliest].append(number)
@@ -124,6 +137,7 @@ class HostedScorer:
                     prefix,
                     [passes[n][1] for n in numbers],
                     num_likeliest=num_likeliest,
+                    pictures=pictures,
                 )
                 for (prefix, num_likeliest), numbers in families.items()
             ]

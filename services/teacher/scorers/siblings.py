@@ -15,15 +15,25 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rlsd.inference.engine import InferenceEngine, Scores, ScoringRequest
+from rlsd.policy.vision import Picture
 
 Ids = tuple[int, ...]
 _T = TypeVar("_T")
 
 
 async def score_siblings(
-    engine: InferenceEngine, prefix: Ids, completions: Sequence[Ids], *, num_likeliest: int = 0
+    engine: InferenceEngine,
+    prefix: Ids,
+    completions: Sequence[Ids],
+    *,
+    num_likeliest: int = 0,
+    pictures: tuple[Picture, ...] = (),
 ) -> list[Scores]:
-    """Each completion's scores, in order."""
+    """Each completion's scores, in order.
+
+    Args:
+        pictures: those that the prefix has places for.
+    """
     beginnings = shared_beginnings(completions)
 
     async def rest(completion: Ids, num_shared: int) -> Scores | None:
@@ -34,6 +44,7 @@ async def score_siblings(
                 prefix_ids=prefix + completion[:num_shared],
                 completion_ids=completion[num_shared:],
                 num_likeliest=num_likeliest,
+                pictures=pictures,
             )
         )
 

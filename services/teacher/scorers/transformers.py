@@ -20,7 +20,7 @@ from rlsd.policy.scoring import Ids, completion_logits, gather_logprobs, microba
 from rlsd.serving.batcher import Batcher
 from rlsd.trajectory import Group, TeacherNeed, TeacherScores
 from rlsd.weights import WeightStore
-from services.teacher.rows import Row, RowMaker
+from services.teacher.rows import GroupRows, Row, RowMaker
 
 
 class TransformersScorer:
@@ -85,8 +85,14 @@ class TransformersScorer:
     def score_together(self, groups: list[Group]) -> list[Group | Exception]:
         """On the calling thread: each group with its scores, or the error to raise for it."""
         results: list[Group | Exception] = list(groups)
+        prepared: dict[int, GroupRows] = {}
         alike: dict[tuple[int, float, str, int], list[int]] = defaultdict(list)
         for number, group in enumerate(groups):
+            try:
+                prepared[number] = self._maker.rows(group)
+            except RlsdError as error:  # its own: the others are scored
+                results[number] = error
+                continue
             plan, temperature = group.plan, group.sampling.temperature
             key = (plan.teacher_version, temperature, plan.teacher.value, plan.num_support)
             alike[key].append(number)
@@ -94,7 +100,7 @@ class TransformersScorer:
             try:
                 self._hold(version)
                 scored: Sequence[Group | Exception] = self._score_alike(
-                    [groups[n] for n in numbers]
+                    [prepared[n] for n in numbers]
                 )
             except RlsdError as error:
                 scored = [error] * len(numbers)
@@ -108,11 +114,10 @@ class TransformersScorer:
         install(self._model, self._store, version, tolerance=self._probe_tolerance)
         self._version = version
 
-    def _score_alike(self, groups: list[Group]) -> list[Group]:
+    def _score_alike(self, prepared: list[GroupRows]) -> list[Group]:
         """Score groups that want the same version, temperature and support, all rows together."""
-        prepared = [self._maker.rows(g) for g in groups]
         rows = [row for p in prepared for row in p.by_member.values()]
-        scores = iter(self._score_rows(rows, groups[0]) if rows else ())
+        scores = iter(self._score_rows(rows, prepared[0].group) if rows else ())
         return [p.filled({member: next(scores) for member in p.by_member}) for p in prepared]
 
     @torch.inference_mode()
@@ -157,7 +162,10 @@ class TransformersScorer:
         self, rows: Sequence[Row], prefix_of: Callable[[Row], Ids], temperature: float
     ) -> tuple[Tensor, Tensor]:
         padded = pad_rows(
-            [prefix_of(r) for r in rows], [r.trajectory.token_ids for r in rows], pad_id=0
+            [prefix_of(r) for r in rows],
+            [r.trajectory.token_ids for r in rows],
+            pad_id=0,
+            pictures=[r.pictures for r in rows],
         )
         logits = completion_logits(self._model, padded, temperature=temperature)
         return logits, padded.completion_BT.to(logits.device)

@@ -32,7 +32,7 @@ from services.learner.policy import Policy
 from services.rollout.engines.transformers import TransformersEngine
 from services.rollout.service import RolloutService
 from services.rollout.start import open_service
-from services.rollout.tools.chat import Chat
+from services.rollout.tools.chat import ChatTemplate
 from services.rollout.tools.choice import open_toolbox
 from services.rollout.turns import Conversation
 from services.teacher.rows import RowMaker
@@ -79,7 +79,7 @@ async def group(path, store):
                 )
             }
         )
-        chat = Chat(load_tokenizer(path), tools.functions(), max_answer_tokens=16)
+        chat = ChatTemplate(load_tokenizer(path), tools.functions(), max_answer_tokens=16)
         engine = TransformersEngine(path, store)
         async with open_toolbox(tools, verifier="127.0.0.1:9") as toolbox, engine:
             conversation = Conversation(engine, chat, toolbox, max_turns=3)

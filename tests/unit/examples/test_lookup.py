@@ -9,7 +9,7 @@ from examples.chain import records as chain_records
 from examples.lookup import records, server, task
 from rlsd.trajectory import CallOutcome, ToolCall
 from services.rollout.tools.calls import written_calls
-from services.rollout.tools.chat import Chat
+from services.rollout.tools.chat import ChatTemplate
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def test_a_call_spelled_in_tokens_is_a_call(tokenizer):
 
 
 def test_the_chat_can_hold_the_tools_answers(tokenizer):
-    chat = Chat(tokenizer, [], max_answer_tokens=16)
+    chat = ChatTemplate(tokenizer, [], max_answer_tokens=16)
     call = ToolCall(tool="lookup", arguments="", answer="8", outcome=CallOutcome.ANSWERED)
     between = tokenizer.decode(chat.between([call]))
     assert between == "<|im_start|> tool 8 <|im_end|> <|im_start|> assistant"

@@ -8,7 +8,7 @@ from tokenizers import AddedToken, normalizers
 
 from rlsd.errors import ConfigError
 from rlsd.trajectory import CallOutcome, ToolCall
-from services.rollout.tools.chat import Chat
+from services.rollout.tools.chat import ChatTemplate
 
 
 def call(answer: str) -> ToolCall:
@@ -117,4 +117,4 @@ def test_the_first_prompt_shows_the_tools_where_the_template_knows_how():
     assert "finds a key" in tokenizer.decode(chat.prompt([{"role": "user", "content": "q"}]))
     assert chat.shows_tools
     silent = TEMPLATE.replace("{%- if tools %}", "{%- if false %}")
-    assert not Chat(qwen_like(silent), [function()], max_answer_tokens=16).shows_tools
+    assert not ChatTemplate(qwen_like(silent), [function()], max_answer_tokens=16).shows_tools
