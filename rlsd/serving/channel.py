@@ -1,4 +1,4 @@
-"""How a client reaches a service: one channel, message limits, retries within the deadline."""
+"""How a client reaches a service: one channel to its replicas, message limits, retries."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _NOT_YET = (
     grpc.StatusCode.DEADLINE_EXCEEDED,
 )
 
-_RETRY_POLICY = json.dumps(
+_SERVICE_CONFIG = json.dumps(
     {
+        # Where a name stands for several replicas (a headless Service), they take turns.
+        "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": [{}],
@@ -81,7 +83,7 @@ def open_channel(address: str) -> grpc.aio.Channel:
         behind["proxy"] if behind else address,
         interceptors=[_ToApplication(behind["application"])] if behind else None,
         options=[
-            ("grpc.service_config", _RETRY_POLICY),
+            ("grpc.service_config", _SERVICE_CONFIG),
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.max_send_message_length", MESSAGE_LIMIT_BYTES),
             ("grpc.enable_retries", 1),

@@ -103,3 +103,13 @@ def test_a_teacher_template_needs_both_fields(file):
 def test_addresses_come_from_the_environment():
     addresses = Addresses.from_environment({"RLSD_REDIS_URL": "redis://r", "HOME": "/"})
     assert (addresses.redis_url, addresses.teacher) == ("redis://r", "127.0.0.1:50053")
+
+
+def test_the_url_of_redis_may_stand_in_a_file(tmp_path):
+    path = tmp_path / "url"
+    path.write_text("redis://:secret@r\n")
+    given = {"RLSD_REDIS_URL": "redis://other", "RLSD_REDIS_URL_FILE": str(path)}
+    assert Addresses.from_environment(given).redis_url == "redis://:secret@r"
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"RLSD_REDIS_URL_FILE .*url: cannot be read"):
+        Addresses.from_environment(given)
