@@ -1,7 +1,6 @@
-"""`python -m services.learner.group [torchrun's options] -m services.learner …`: torchrun, whose
-exit code is that of its first failed rank.
+"""torchrun, whose exit code is that of its first failed rank.
 
-torchrun itself ends with 1 whatever its ranks ended with, and who restarts it (a Kubernetes Job)
+`python -m services.learner.group [torchrun's options] -m services.learner …`. torchrun itself ends with 1 whatever its ranks ended with, and who restarts it (a Kubernetes Job)
 could not tell a wrong configuration from a lost connection.
 """
 

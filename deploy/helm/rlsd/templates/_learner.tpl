@@ -55,10 +55,12 @@ podFailurePolicy:
   rules:
     - action: FailJob
       onExitCodes: {containerName: learner, operator: In, values: [78]}
+      onPodConditions: [] # 1.28 wants the field
     {{- if not .isGroupOfJobs }}
     - action: Ignore
       onPodConditions: [{type: DisruptionTarget, status: "True"}]
     - action: Ignore
       onExitCodes: {containerName: learner, operator: In, values: [75]}
+      onPodConditions: []
     {{- end }}
 {{- end -}}

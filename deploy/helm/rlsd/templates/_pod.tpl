@@ -7,7 +7,7 @@ labels:
   rlsd/run: {{ include "rlsd.run" .root }}
 annotations:
   rlsd/config-sha256: {{ include "rlsd.config" .root | sha256sum }}
-  kubectl.kubernetes.io/default-container: {{ .component }}
+  kubectl.kubernetes.io/default-container: {{ .container | default (trimSuffix "-node" .component) }}
   {{- with .values.podAnnotations }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
