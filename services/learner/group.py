@@ -1,7 +1,8 @@
 """torchrun, whose exit code is that of its first failed rank.
 
-`python -m services.learner.group [torchrun's options] -m services.learner …`. torchrun itself ends with 1 whatever its ranks ended with, and who restarts it (a Kubernetes Job)
-could not tell a wrong configuration from a lost connection.
+`python -m services.learner.group [torchrun's options] -m services.learner …`. torchrun itself ends
+with 1 whatever its ranks ended with, and who restarts it (a Kubernetes Job) could not tell a wrong
+configuration from a lost connection.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _BY_SIGNAL = 128
 def main(arguments: Sequence[str]) -> int:
     """Run the group; its exit code."""
     try:
-        run(parse_args(list(arguments)))
+        run(parse_args(list(arguments)))  # type: ignore[no-untyped-call]
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
         code = int(failure.exitcode)

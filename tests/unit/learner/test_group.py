@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from rlsd.local.processes import free_ports
+
 pytestmark = pytest.mark.slow
 
 ENDS = {
@@ -25,3 +27,25 @@ def test_the_group_ends_as_its_ranks_do(tmp_path, program, code):
         [*group, str(script)], capture_output=True, text=True, timeout=90, env={**os.environ}
     )
     assert done.returncode == code, done.stderr[-2000:]
+
+
+def test_over_two_nodes_rank_0_is_on_the_first(tmp_path):
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "import os, pathlib\n"
+        f"pathlib.Path({str(tmp_path)!r}, os.environ['RANK']).write_text(os.environ['NODE'])\n"
+    )
+    [port] = free_ports(1)
+    nodes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "services.learner.group", "--nproc-per-node=1"),
+                *("--nnodes=2", "--master-addr=127.0.0.1", f"--master-port={port}"),
+                *(f"--node-rank={node}", str(script)),
+            ],
+            env={**os.environ, "NODE": str(node)},
+        )
+        for node in (1, 0)
+    ]
+    assert [node.wait(timeout=90) for node in nodes] == [0, 0]
+    assert [(tmp_path / rank).read_text() for rank in ("0", "1")] == ["0", "1"]
