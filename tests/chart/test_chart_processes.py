@@ -14,7 +14,7 @@ from rlsd.serving.http import Probes, probes_app
 from rlsd.serving.process import service_parser
 from rlsd.streams.keys import Keys
 from rlsd.streams.stage import Stage
-from tests.chart.rendering import named, of_kind, pods, rendered
+from tests.chart.rendering import VALUE_SETS, named, of_kind, pods, rendered
 
 pytestmark = pytest.mark.chart
 
@@ -159,6 +159,17 @@ def test_scaling_reads_the_streams_of_the_run():
     assert set(streams) == {keys.entries(Stage.ROLLOUT), keys.entries(Stage.TEACH)}
     # Without a consumer group KEDA takes XLEN, which deletion on settling keeps true.
     assert not any({"consumerGroup", "lagCount"} & set(x) for x in streams.values())
+
+
+def test_no_service_of_ours_stands_where_a_controller_makes_its_own():
+    for name in VALUE_SETS:
+        documents = rendered(name)
+        services = {x["metadata"]["name"] for x in of_kind(documents, "Service")}
+        sets = of_kind(documents, "LeaderWorkerSet", "JobSet", "RayService")
+        taken = {
+            x["metadata"]["name"] + end for x in sets for end in ("", "-serve-svc", "-head-svc")
+        }
+        assert not services & (taken - {"r-ray"}), name  # KubeRay's have an ending
 
 
 def test_what_scales_says_no_number_of_replicas():
