@@ -106,6 +106,7 @@ SERVER = closed(
     args=many(texts()),
     readyPath=texts(pattern="^/"),
     port=PORT,
+    resources=RESOURCES,
 )
 
 

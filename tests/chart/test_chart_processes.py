@@ -161,6 +161,18 @@ def test_scaling_reads_the_streams_of_the_run():
     assert not any({"consumerGroup", "lagCount"} & set(x) for x in streams.values())
 
 
+def test_an_engine_server_has_the_devices_and_knows_no_queues():
+    for _, pod in pods(rendered("multi-gpu")):
+        found = {c["name"]: c for c in pod["spec"]["containers"]}
+        if "engine" in found:
+            assert found["engine"]["resources"]["limits"]["nvidia.com/gpu"] == 8
+            assert "redis" not in {m["name"] for m in found["engine"]["volumeMounts"]}
+            assert not [x for x in found["engine"]["env"] if "REDIS" in x["name"]]
+            assert found["engine"]["resources"]["requests"]["memory"] == "256Gi"
+            service = found.get("rollout", {"resources": {"limits": {}}})
+            assert "nvidia.com/gpu" not in service["resources"]["limits"]
+
+
 def test_no_service_of_ours_stands_where_a_controller_makes_its_own():
     for name in VALUE_SETS:
         documents = rendered(name)

@@ -83,7 +83,7 @@ resources:
 {{/* Where the others are, and where may be written. */}}
 {{- define "rlsd.env" -}}
 env:
-  {{- if eq (include "rlsd.transport" .root) "redis" }}
+  {{- if and (eq (include "rlsd.transport" .root) "redis") (not .withoutQueues) }}
   {{- if .root.Values.redis.urlSecret.name }}
   - {name: RLSD_REDIS_URL_FILE, value: /run/secrets/redis/url}
   {{- else }}
@@ -119,7 +119,7 @@ volumeMounts:
   - {name: tmp, mountPath: /tmp}
   - {name: cache, mountPath: /cache}
   - {name: shm, mountPath: /dev/shm}
-  {{- if and (eq (include "rlsd.transport" .root) "redis") .root.Values.redis.urlSecret.name }}
+  {{- if and (eq (include "rlsd.transport" .root) "redis") .root.Values.redis.urlSecret.name (not .withoutQueues) }}
   - {name: redis, mountPath: /run/secrets/redis, readOnly: true}
   {{- end }}
   {{- range .values.secrets }}
@@ -219,6 +219,8 @@ ports:
 {{/* An engine server on loopback: it holds the GPUs, and its admin routes leave the pod nowhere. */}}
 {{- define "rlsd.server" -}}
 {{- $server := .values.server -}}
+{{- $values := merge (dict "resources" $server.resources) .values -}}
+{{- $all := merge (dict "withoutQueues" true "values" $values) . -}}
 name: engine
 image: {{ $server.image }}
 imagePullPolicy: {{ .root.Values.images.pullPolicy }}
@@ -228,7 +230,7 @@ command:
 args:
   {{- toYaml . | nindent 2 }}
 {{- end }}
-{{ include "rlsd.env" . }}
+{{ include "rlsd.env" $all }}
 {{- if .probed }}
 {{- range $probe := list "startupProbe" "livenessProbe" "readinessProbe" }}
 {{ $probe }}:
@@ -244,8 +246,8 @@ args:
 {{- end }}
 {{- end }}
 {{ include "rlsd.containerSecurity" . }}
-{{ include "rlsd.resources" . }}
-{{ include "rlsd.mounts" . }}
+{{ include "rlsd.resources" $all }}
+{{ include "rlsd.mounts" $all }}
 {{- end -}}
 
 {{/* The rest of a pod's spec, behind its containers. */}}
