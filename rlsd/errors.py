@@ -37,6 +37,7 @@ class ConfigError(RlsdError):
     """The user's input is wrong; the message names the field and the remedy."""
 
     status = grpc.StatusCode.INVALID_ARGUMENT
+    exit_code = 78  # EX_CONFIG: starting again would not help
 
 
 class StreamError(RlsdError):
@@ -66,7 +67,7 @@ class VerifierError(RlsdError):
 class IsolationError(VerifierError):
     """No sandbox of the strength that was asked for: the service does not start."""
 
-    exit_code = 78  # EX_CONFIG
+    exit_code = ConfigError.exit_code
 
 
 class TeacherError(RlsdError):
@@ -91,6 +92,10 @@ class ServiceError(RlsdError):
     """Another service cannot be reached, or broke its contract."""
 
     status = grpc.StatusCode.UNAVAILABLE
+
+
+STOPPED_EXIT_CODE = 75  # EX_TEMPFAIL
+"""Of a learner that was asked to stop before its last step: 0 says that the run is done."""
 
 
 class UnfitError(Exception):

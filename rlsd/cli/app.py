@@ -1,4 +1,7 @@
-"""`rlsd`: the commands, their options and exit codes (0 done, 1 failed, 2 wrong usage)."""
+"""`rlsd`: the commands, their options and exit codes (0 done, 1 failed, 2 wrong usage).
+
+`rlsd serve` becomes the service, with its exit codes (docs/configuration.md).
+"""
 
 from __future__ import annotations
 

@@ -103,8 +103,8 @@ def from_environment() -> RunAddresses:
     """The addresses that the services themselves use; Redis only where one is named."""
     values = asdict(Addresses.from_environment())
     url = values.pop("redis_url")
-    named = "RLSD_REDIS_URL" in os.environ
-    return RunAddresses(run_id="", services=values, redis_url=url if named else None)
+    is_named = bool({"RLSD_REDIS_URL", "RLSD_REDIS_URL_FILE"} & os.environ.keys())
+    return RunAddresses(run_id="", services=values, redis_url=url if is_named else None)
 
 
 async def ask_all(known: RunAddresses) -> list[Line]:

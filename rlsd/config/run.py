@@ -22,6 +22,7 @@ from rlsd.config.sections import (
 )
 from rlsd.config.tools import ToolsSection, VerifierToolSection
 from rlsd.config.verifiers import VerifierSection
+from rlsd.errors import ConfigError
 
 
 class RunConfig(Section):
@@ -90,7 +91,13 @@ class Addresses:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Addresses:
-        """Read `RLSD_REDIS_URL` and `RLSD_{ROLLOUT,VERIFIER,TEACHER,LEARNER}_ADDRESS`."""
+        """Read `RLSD_REDIS_URL` and `RLSD_{ROLLOUT,VERIFIER,TEACHER,LEARNER}_ADDRESS`.
+
+        `RLSD_REDIS_URL_FILE` names a file that holds the URL instead: it may have a password.
+
+        Raises:
+            ConfigError: that file cannot be read.
+        """
         names = {
             "redis_url": "RLSD_REDIS_URL",
             "rollout": "RLSD_ROLLOUT_ADDRESS",
@@ -98,4 +105,16 @@ class Addresses:
             "teacher": "RLSD_TEACHER_ADDRESS",
             "learner": "RLSD_LEARNER_ADDRESS",
         }
-        return cls(**{k: environment[v] for k, v in names.items() if v in environment})
+        given = {k: environment[v] for k, v in names.items() if v in environment}
+        if path := environment.get("RLSD_REDIS_URL_FILE"):
+            given["redis_url"] = _only_line(Path(path))
+        return cls(**given)
+
+
+def _only_line(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as cause:
+        raise ConfigError(
+            f"RLSD_REDIS_URL_FILE {path}: cannot be read ({cause}); name a file with the URL"
+        ) from cause

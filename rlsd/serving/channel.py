@@ -1,4 +1,4 @@
-"""How a client reaches a service: one channel, message limits, retries within the deadline."""
+"""How a client reaches a service: one channel to its replicas, message limits, retries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _NOT_YET = (
 
 _SERVICE_CONFIG = json.dumps(
     {
-        # A name may stand for several replicas (a headless Service): calls go to each in turn.
+        # Where a name stands for several replicas (a headless Service), they take turns.
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {

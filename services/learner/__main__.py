@@ -1,7 +1,9 @@
 """`python -m services.learner --config FILE`: start the learner service."""
 
 import asyncio
+import sys
 
+from rlsd.errors import STOPPED_EXIT_CODE
 from rlsd.serving.process import configure, exit_on_error, service_parser
 
 
@@ -15,7 +17,9 @@ def main() -> None:
         config = configure("learner", arguments)
         from services.learner.start import start  # torch comes in here, after the thread limit
 
-        asyncio.run(start(config, bind=arguments.bind, metrics=arguments.metrics))
+        is_done = asyncio.run(start(config, bind=arguments.bind, metrics=arguments.metrics))
+        if not is_done:
+            sys.exit(STOPPED_EXIT_CODE)
 
 
 if __name__ == "__main__":

@@ -38,8 +38,8 @@ log = logging.getLogger(__name__)
 _PROBE_TOKENS = 64
 
 
-async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
-    """Train to the end of the run, or until stopped."""
+async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
+    """Train to the end of the run, or until stopped; whether the run is done (rank 0 knows)."""
     torch.set_num_threads(config.run.threads)
     ranks.join()
     prompts = _load(config, config.data.train, limit=config.data.limit).prompts
@@ -52,7 +52,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
         rank.restore()
         rank.follow()
         dist.destroy_process_group()
-        return
+        return True
     async with contextlib.AsyncExitStack() as stack:
         activity = Activity(stall_after_s=config.run.stall_after_s)
         rank.policy.pulse = activity.tick
@@ -103,6 +103,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> None:
         await serve(server_config, register, [train], activity=activity)
     if dist.is_initialized():
         dist.destroy_process_group()
+    return learner.step >= config.run.steps
 
 
 async def _serving(addresses: dict[str, str], stopping: asyncio.Event, activity: Activity) -> None:

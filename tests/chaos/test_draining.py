@@ -1,5 +1,7 @@
 """A service that is asked to stop hands back what it holds at once, and exits with 0.
 
+The learner ends its step first; its exit code says that the run is not done.
+
 A claim is not abandoned before ten minutes here: only what is handed back can go on.
 """
 
@@ -8,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from unittest.mock import ANY
 
 import pytest
 
+from rlsd.errors import STOPPED_EXIT_CODE
 from rlsd.local.processes import Child, free_ports
 from rlsd.streams.keys import NOBODY
 from rlsd.streams.stage import Stage
@@ -166,6 +170,6 @@ def test_a_learner_that_is_stopped_hands_its_groups_to_the_next_one(undisturbed,
         await until(lambda: num_logged(config) > before, timeout_s=50)
 
     run = train(tmp_path, *STEPS, disturb=stop)
-    assert run.exits == [Exit("learner", 0)]
+    assert run.exits == [Exit("learner", STOPPED_EXIT_CODE, ANY)]
     assert lasted_s[0] < GRACE_S
     assert_equal_end(run, undisturbed)

@@ -22,9 +22,9 @@ def rlsd(*arguments, **environment):
     )
 
 
-def assert_refused(result, *words):
+def assert_refused(result, *words, code=1):
     lines = result.stderr.strip().splitlines()
-    assert result.returncode == 1, result.stdout + result.stderr
+    assert result.returncode == code, result.stdout + result.stderr
     assert len(lines) == 1, result.stderr
     for word in words:
         assert word in lines[0]
@@ -83,7 +83,8 @@ def test_a_port_in_use_is_said(tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
-        assert_refused(rlsd("serve", "verifier", "--bind", bind), f"--bind {bind}", "in use")
+        refused = rlsd("serve", "verifier", "--bind", bind)
+        assert_refused(refused, f"--bind {bind}", "in use", code=78)
 
 
 def test_an_unknown_service_or_command_is_wrong_usage():

@@ -149,6 +149,13 @@ def test_without_a_folder_the_environment_says_where_to_ask(monkeypatch):
     assert known.redis_url is None
 
 
+def test_without_a_folder_redis_may_be_named_by_a_file(monkeypatch, tmp_path):
+    (tmp_path / "url").write_text("redis://:secret@h/0")
+    monkeypatch.delenv("RLSD_REDIS_URL", raising=False)
+    monkeypatch.setenv("RLSD_REDIS_URL_FILE", str(tmp_path / "url"))
+    assert from_environment().redis_url == "redis://:secret@h/0"
+
+
 def test_a_run_that_has_ended_waits_for_nothing(tmp_path):
     (tmp_path / "summary.json").write_text('{"run_id": "r", "steps": 7, "interrupted": false}')
     result = CliRunner().invoke(app, ["why", str(tmp_path)])

@@ -159,3 +159,13 @@ def test_a_wrong_tool_is_named(file, text, why):
     with pytest.raises(ConfigError, match=why) as raised:
         load(file)
     assert "\n" not in str(raised.value)
+
+
+def test_the_url_of_redis_may_stand_in_a_file(tmp_path):
+    path = tmp_path / "url"
+    path.write_text("redis://:secret@r\n")
+    given = {"RLSD_REDIS_URL": "redis://other", "RLSD_REDIS_URL_FILE": str(path)}
+    assert Addresses.from_environment(given).redis_url == "redis://:secret@r"
+    path.unlink()
+    with pytest.raises(ConfigError, match=r"RLSD_REDIS_URL_FILE .*url: cannot be read"):
+        Addresses.from_environment(given)

@@ -181,7 +181,7 @@ def test_without_ray_the_line_names_the_extra():
         "from services.on_ray.__main__ import main; main()"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert done.returncode == 1
+    assert done.returncode == 78
     [line] = done.stderr.splitlines()
     assert line.startswith("rlsd rollout: --runtime ray: Ray Serve is not installed (")
     assert line.endswith("pip install 'rlsd[ray]'")

@@ -36,7 +36,7 @@ async def _ready(process):
 async def _is_refused(option, taken):
     process = await _start(option, taken)
     output, errors = await process.communicate()
-    assert process.returncode == 1
+    assert process.returncode == 78
     assert output == b""
     assert f"rlsd verifier: {option} {taken}: ".encode() in errors
     assert errors.endswith(b"choose another port\n")
@@ -74,7 +74,7 @@ async def test_alone_it_serves_both_faces_until_it_is_told_to_stop():
 async def test_a_wrong_override_without_a_configuration_is_one_line(override, message):
     process = await _start("--set", override)
     output, errors = await process.communicate()
-    assert (process.returncode, output) == (1, b"")
+    assert (process.returncode, output) == (78, b"")
     assert message in errors
     assert b"Traceback" not in errors
 

@@ -1,0 +1,107 @@
+"""Every value set is linted, and gives objects that each supported Kubernetes would take."""
+
+import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.chart.rendering import APIS, CHART, VALUE_SETS, helm, rendered, values_of
+
+kubernetes_validate = pytest.importorskip("kubernetes_validate")
+pytestmark = pytest.mark.chart
+
+VERSIONS = tuple(f"1.{minor}" for minor in range(28, 37))
+OWN = {  # custom resources, and what of ours each must hold for its controller
+    "JobSet": ("jobset.x-k8s.io/v1alpha2", "replicatedJobs"),
+    "LeaderWorkerSet": ("leaderworkerset.x-k8s.io/v1", "leaderWorkerTemplate"),
+    "ScaledObject": ("keda.sh/v1alpha1", "triggers"),
+    "TriggerAuthentication": ("keda.sh/v1alpha1", "secretTargetRef"),
+    "PodMonitor": ("monitoring.coreos.com/v1", "podMetricsEndpoints"),
+    "RayService": ("ray.io/v1", "rayClusterConfig"),
+}
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_it_lints(name):
+    done = helm("lint", "--strict", str(CHART), "--values", values_of(name))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("name", [x for x in VALUE_SETS if not x.startswith("control-plane")])
+def test_kubernetes_knows_every_field(name, version):
+    for document in rendered(name):
+        if document["kind"] not in OWN:
+            kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("name", VALUE_SETS)
+def test_custom_resources_are_of_the_version_and_shape_of_their_controller(name):
+    for document in rendered(name):
+        if document["kind"] in OWN:
+            version, field = OWN[document["kind"]]
+            assert (document["apiVersion"], field in document["spec"]) == (version, True)
+
+
+def test_the_value_sets_have_every_custom_resource():
+    kinds = {document["kind"] for name in VALUE_SETS for document in rendered(name)}
+    assert set(OWN) <= kinds
+
+
+def test_names_are_unique_and_short():
+    for name in VALUE_SETS:
+        names = [(x["kind"], x["metadata"]["name"]) for x in rendered(name)]
+        assert len(names) == len(set(names))
+        assert max(len(x) for _, x in names) <= 52  # Kubernetes appends up to 11 to a workload's
+
+
+def _crds() -> dict[str, dict]:
+    """The definitions in the folder that RLSD_TEST_CRDS names, by kind and version."""
+    found = {}
+    for path in Path(os.environ["RLSD_TEST_CRDS"]).glob("*.yaml"):
+        for crd in yaml.safe_load_all(path.read_text()):
+            for version in crd["spec"]["versions"]:
+                key = f"{crd['spec']['group']}/{version['name']}"
+                found[crd["spec"]["names"]["kind"], key] = version["schema"]["openAPIV3Schema"]
+    return found
+
+
+def _unknown(value, schema, where):
+    """Fields that a definition does not have: a server would drop them without a word."""
+    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get(
+        "x-kubernetes-int-or-string"
+    ):
+        return
+    if isinstance(value, dict):
+        further = schema.get("additionalProperties")
+        for key, item in value.items():
+            known = schema.get("properties", {}).get(key, further)
+            if known is None:
+                yield f"{where}.{key}"
+            elif isinstance(known, dict):
+                yield from _unknown(item, known, f"{where}.{key}")
+    elif isinstance(value, list):
+        for item in value:
+            yield from _unknown(item, schema.get("items", {}), where)
+
+
+@pytest.mark.skipif("RLSD_TEST_CRDS" not in os.environ, reason="RLSD_TEST_CRDS names no folder")
+def test_custom_resources_fit_their_definitions():
+    import jsonschema
+
+    definitions = _crds()
+    assert len(APIS) == len({version for version, _ in OWN.values()})
+    for name in VALUE_SETS:
+        for document in rendered(name):
+            if document["kind"] in OWN:
+                schema = definitions[document["kind"], document["apiVersion"]]
+                given = {k: v for k, v in document.items() if k not in ("apiVersion", "metadata")}
+                jsonschema.Draft7Validator(schema).validate(given)
+                unknown = [
+                    field
+                    for key, item in given.items()
+                    if key != "kind"
+                    for field in _unknown(item, schema["properties"][key], key)
+                ]
+                assert unknown == [], f"{name}: {document['kind']}"
