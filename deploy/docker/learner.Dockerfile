@@ -15,6 +15,7 @@ RUN /opt/rlsd/bin/pip install --no-cache-dir -c constraints.txt '.[learner]'
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/rlsd /opt/rlsd
+COPY examples/chain /opt/rlsd/examples/chain
 ENV PATH=/opt/rlsd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp
 # Runs are written to /srv/runs: a volume mounted there takes its owner from here.
 RUN mkdir -p /srv/runs && chown 10001:10001 /srv/runs
