@@ -21,6 +21,6 @@ ENV PATH=/opt/rlsd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/
 RUN mkdir -p /srv/runs && chown 10001:10001 /srv/runs
 WORKDIR /srv
 USER 10001:10001
-EXPOSE 50053 9090
+EXPOSE 50053 9464
 ENTRYPOINT ["python", "-m", "services.teacher"]
-CMD ["--config", "/etc/rlsd/run.json", "--bind", "0.0.0.0:50053", "--metrics", "0.0.0.0:9090"]
+CMD ["--config", "/etc/rlsd/config.json", "--bind", "0.0.0.0:50053", "--metrics", "0.0.0.0:9464"]

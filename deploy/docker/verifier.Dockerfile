@@ -22,6 +22,6 @@ ENV PATH=/opt/rlsd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/
 RUN mkdir -p /srv/runs && chown 10001:10001 /srv/runs
 WORKDIR /srv
 USER 10001:10001
-EXPOSE 50052 8080 9090
+EXPOSE 50052 8080 9464
 ENTRYPOINT ["python", "-m", "services.verifier"]
-CMD ["--bind", "0.0.0.0:50052", "--http", "0.0.0.0:8080", "--metrics", "0.0.0.0:9090"]
+CMD ["--bind", "0.0.0.0:50052", "--http", "0.0.0.0:8080", "--metrics", "0.0.0.0:9464"]

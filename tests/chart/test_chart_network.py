@@ -96,6 +96,21 @@ def test_the_edges_are_the_call_graph(name):
     assert all(operators[whom] == port for _, whom, port in callers)
 
 
+def test_rollout_may_call_the_verifier_when_a_tool_is_one_of_its_checks():
+    tool = "config.tools.use.run"
+    documents = rendered(
+        "default",
+        f"{tool}.kind=verifier",
+        f"{tool}.verifier=code",
+        f"{tool}.argument=program",
+        f"{tool}.description=Runs it.",
+    )
+    edge = ("rollout", "verifier", 50052)
+    assert edge in edges(documents, "egress")[0]
+    assert ("verifier", "rollout", 50052) in edges(documents, "ingress")[0]
+    assert edge not in edges(rendered("default"), "egress")[0]
+
+
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_every_pod_is_closed_but_for_what_is_named(name):
     nothing = named(rendered(name), "NetworkPolicy", "r-nothing")["spec"]

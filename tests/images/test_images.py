@@ -80,7 +80,7 @@ class System:
             "--config=/srv/examples/chain/rlsd.toml",
             *(f"--set={setting}" for setting in ("run.id=demo", *settings)),
             f"--bind=0.0.0.0:{SERVICES[service]}",
-            "--metrics=0.0.0.0:9090",
+            "--metrics=0.0.0.0:9464",
             mounted=(
                 f"--volume={self.id}:/srv/runs",
                 f"--volume={ROOT}/examples:/srv/examples:ro",

@@ -20,3 +20,10 @@
 {{- if eq (get (get $.Values.autoscaling $name) "mode") "keda" -}}yes{{- end -}}
 {{- end -}}
 {{- end -}}
+
+{{/* Whether the policy may call checks of the verifier service between its turns (docs/tools.md). */}}
+{{- define "rlsd.hasChecksAsTools" -}}
+{{- range $name, $tool := dig "tools" "use" dict .Values.config -}}
+{{- if eq (get $tool "kind") "verifier" -}}yes{{- end -}}
+{{- end -}}
+{{- end -}}
