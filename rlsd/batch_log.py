@@ -70,7 +70,7 @@ class BatchLog:
             groups=[group_to_proto(g) for g in groups],
         )
         content = record.SerializeToString(deterministic=True)
-        self._folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(self._folder)
         try:
             durable.write_file(self.path(step), content, is_new=True)
         except FileExistsError as cause:

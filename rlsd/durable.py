@@ -12,6 +12,12 @@ from rlsd.errors import StorageError
 from rlsd.failpoints import failpoint
 
 
+def make_folder(path: Path) -> None:
+    """Make folder `path` unless it is there; raises StorageError."""
+    with _storage(path):
+        path.mkdir(parents=True, exist_ok=True)
+
+
 def write_file(path: Path, content: bytes, *, is_new: bool = False) -> None:
     """Put `content` at `path`: written aside, flushed to disk, renamed into place.
 

@@ -28,7 +28,7 @@ class Lease:
         self._path = folder / "lease.json"
         self.epoch = _epoch(self._path) + 1
         holder = {"epoch": self.epoch, "host": socket.gethostname(), "pid": os.getpid()}
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
         durable.write_file(self._path, json.dumps(holder).encode())
 
     def check(self) -> None:

@@ -15,7 +15,7 @@ class RunLog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        durable.make_folder(folder)
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Add one step."""

@@ -1,3 +1,6 @@
+import pytest
+
+from rlsd.errors import StorageError
 from services.learner.run_log import RunLog
 
 
@@ -18,3 +21,9 @@ def test_a_torn_last_line_does_not_stop_a_restart(tmp_path):
         file.write('{"step": 2, "greedy')
     log.rewind(9)
     assert log.evaluations() == [{"step": 1}]
+
+
+def test_a_folder_that_cannot_be_made_is_named_in_one_line(tmp_path):
+    (tmp_path / "runs").write_text("a file")
+    with pytest.raises(StorageError, match=r"runs/demo: cannot be written \(Not a directory\)"):
+        RunLog(tmp_path / "runs" / "demo")
