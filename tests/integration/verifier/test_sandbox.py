@@ -227,6 +227,8 @@ async def test_a_run_killed_from_outside_says_so():
     async with _box(Tier.T2) as sandbox:
         run = asyncio.ensure_future(_run(sandbox, "import time\ntime.sleep(60)"))
         pids = await asyncio.to_thread(_wait_for_descendants, sandbox.pid, 2)
+        while "nanosleep" not in Path(f"/proc/{pids[-1]}/wchan").read_text():
+            await asyncio.sleep(0.01)  # earlier it may not have been confined, which is no run
         os.kill(pids[-1], signal.SIGKILL)
         ended, *_ = await run
         assert ended.end is End.OUTSIDE
