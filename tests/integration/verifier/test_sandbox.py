@@ -52,6 +52,12 @@ def _wait_for_descendants(pid, number):
     return pids
 
 
+def _wait_until_asleep(pid):
+    """Its program runs: a process that is not confined yet is no run."""
+    while "nanosleep" not in Path(f"/proc/{pid}/wchan").read_text():
+        time.sleep(0.01)
+
+
 @TIERS
 async def test_a_program_reads_prints_and_leaves_with_its_code(tier):
     async with _box(tier) as sandbox:
@@ -227,8 +233,7 @@ async def test_a_run_killed_from_outside_says_so():
     async with _box(Tier.T2) as sandbox:
         run = asyncio.ensure_future(_run(sandbox, "import time\ntime.sleep(60)"))
         pids = await asyncio.to_thread(_wait_for_descendants, sandbox.pid, 2)
-        while "nanosleep" not in Path(f"/proc/{pids[-1]}/wchan").read_text():
-            await asyncio.sleep(0.01)  # earlier it may not have been confined, which is no run
+        await asyncio.to_thread(_wait_until_asleep, pids[-1])
         os.kill(pids[-1], signal.SIGKILL)
         ended, *_ = await run
         assert ended.end is End.OUTSIDE
