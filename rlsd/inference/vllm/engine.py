@@ -116,6 +116,7 @@ class VllmEngine:
         traceback: TracebackType | None,
     ) -> None:
         self._vllm.shutdown()
+        self._vllm = None  # freed here: at the interpreter's end vLLM's own finaliser fails
 
     async def sample(self, request: SamplingRequest) -> Sample:
         """One completion."""
