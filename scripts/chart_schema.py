@@ -26,6 +26,8 @@ FREE = {
     "podLabels": "labels of others' pods",
     "labels": "labels that a Prometheus selects monitors by",
     "engine_args": "vLLM's own names, which it checks",
+    "parameters": "a tool's JSON schema, which the rollout service checks",
+    "params": "of a check that is a tool, which the verifier checks",
 }
 """Keys below which any key is taken."""
 
