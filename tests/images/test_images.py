@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from rlsd.errors import STOPPED_EXIT_CODE
+
 PREFIX = os.environ.get("RLSD_TEST_IMAGES", "")
 ROOT = Path(__file__).resolve().parents[2]
 SERVICES = {"rollout": 50051, "verifier": 50052, "teacher": 50053, "learner": 50054}
@@ -158,10 +160,11 @@ def test_four_containers_train_the_demo_and_end_on_sigterm(system):
         system.start_service(service)
     wait_for_weights(system, "00000003", timeout_s=200)
     ended = {service: system.stop(service) for service in SERVICES}
-    assert {service: code for service, (code, _) in ended.items()} == dict.fromkeys(SERVICES, 0)
+    stopped = dict.fromkeys(SERVICES, 0) | {"learner": STOPPED_EXIT_CODE}
+    assert {service: code for service, (code, _) in ended.items()} == stopped
     assert max(seconds for _, seconds in ended.values()) < 30
     summary = podman(
-        "run", "--rm", f"--volume={system.id}:/srv/runs", "--entrypoint=cat",
+        "run", "--rm", *HARDENED, f"--volume={system.id}:/srv/runs", "--entrypoint=cat",
         f"{PREFIX}rlsd-learner", "/srv/runs/demo/summary.json",
     ).stdout  # fmt: skip
     outcomes = json.loads(summary)
