@@ -51,7 +51,10 @@ end
 local function share_of_new(asks_ms)
   local time = redis.call('TIME')
   local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  redis.call('ZADD', KEYS[3], now, consumer)
+  local told = redis.pcall('ZADD', KEYS[3], now, consumer)
+  if type(told) == 'table' and told.err then
+    return count, 0  -- out of memory: what is claimed is what frees some, so none is left over
+  end
   redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now - asks_ms)
   local askers = redis.call('ZCARD', KEYS[3])
   local pending = redis.call('XPENDING', KEYS[2], group)

@@ -147,6 +147,19 @@ async def test_a_full_server_is_reported_with_its_remedy():
         await stream.aclose()
 
 
+async def test_a_full_server_still_gives_out_work():
+    """What is finished and settled is what frees its memory."""
+    async with embedded_redis() as url, Redis.from_url(url) as client:
+        stream = RedisStream.from_url(url, "run")
+        assert await stream.claim(Stage.ROLLOUT, "ann", count=1, wait_s=0.01) == []
+        await stream.admit(entries("a", "b"), limit=2)
+        await client.config_set("maxmemory", "1")
+        claimed = await stream.claim(Stage.ROLLOUT, "ann", count=2, wait_s=1)
+        assert [delivery.group_id for delivery in claimed] == ["a", "b"]
+        await client.config_set("maxmemory", "0")
+        await stream.aclose()
+
+
 def test_a_url_that_is_none_is_refused_without_being_repeated():
     with pytest.raises(ConfigError, match="not a Redis URL") as raised:
         RedisStream.from_url("http://user:secret@host", "run")
