@@ -9,7 +9,7 @@ IMAGES ?= localhost/
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-ray setup-chart demo check test test-vllm test-vllm-long test-ray test-chart test-cluster images test-images chaos chaos-faults chaos-long protos schema clean
+.PHONY: help setup setup-vllm setup-ray setup-chart demo check test test-vllm test-vllm-long test-ray test-chart test-crds test-cluster images test-images chaos chaos-faults chaos-long protos schema clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs
 
 test-chart: setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value (about 80 s)
 	$(CHART)/bin/pytest -m chart tests/chart
+
+test-crds: setup-chart ## custom resources against their controllers' definitions, in the folder RLSD_TEST_CRDS
+	$(CHART)/bin/pytest -m crds tests/chart
 
 test-cluster: setup-chart ## install, upgrade, roll back, uninstall on the cluster that RLSD_TEST_KUBECONFIG names
 	$(CHART)/bin/pytest -m cluster tests/chart

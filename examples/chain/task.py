@@ -145,8 +145,13 @@ def is_right(text: str, reference: str) -> bool:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build the word-level tokenizer: a digit, a symbol and a word are one token each."""
-    special = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unk|>"]
     words = ["user", "assistant", "Question:", "Reference:", "=", "?", MARKER, ";", "ref"]
+    return word_tokenizer(words)
+
+
+def word_tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Build a tokenizer of special tokens, `words`, digits and operations, one token each."""
+    special = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unk|>"]
     digits = [str(digit) for digit in range(MODULUS)]
     vocabulary = {word: i for i, word in enumerate([*special, *words, *digits, *OPERATIONS])}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))

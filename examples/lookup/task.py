@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from random import Random
 
-from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from examples.chain.task import CHAT_TEMPLATE, MARKER, MODULUS, OPERATIONS, Step, apply
+from examples.chain.task import MARKER, MODULUS, OPERATIONS, Step, apply, word_tokenizer
 
 NUM_KEYS = 1000
 NUM_HELD_OUT_KEYS = 200
@@ -90,19 +89,6 @@ def answer(value: int) -> str:
 
 def build_tokenizer() -> PreTrainedTokenizerFast:
     """Build the word-level tokenizer: a call is eleven tokens, whose spelling is JSON."""
-    special = ["<|pad|>", "<|im_start|>", "<|im_end|>", "<|unk|>"]
     words = ["user", "assistant", "tool", "Question:", "Reference:", "[", "]", "=", "?", ";"]
     words += [MARKER, *REFUSAL.split(), *dict.fromkeys(CALL.replace("KEY", "").split())]
-    digits = [str(digit) for digit in range(MODULUS)]
-    vocabulary = {word: i for i, word in enumerate([*special, *words, *digits, *OPERATIONS])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<|unk|>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<|pad|>",
-        eos_token="<|im_end|>",
-        unk_token="<|unk|>",
-        additional_special_tokens=["<|im_start|>"],
-        chat_template=CHAT_TEMPLATE,
-        clean_up_tokenization_spaces=False,
-    )
+    return word_tokenizer(words)

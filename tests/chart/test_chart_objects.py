@@ -1,12 +1,8 @@
 """Every value set is linted, and gives objects that each supported Kubernetes would take."""
 
-import os
-from pathlib import Path
-
 import pytest
-import yaml
 
-from tests.chart.rendering import APIS, CHART, VALUE_SETS, helm, rendered, values_of
+from tests.chart.rendering import CHART, VALUE_SETS, helm, rendered, values_of
 
 pytestmark = pytest.mark.chart
 
@@ -55,54 +51,3 @@ def test_names_are_unique_and_short():
         names = [(x["kind"], x["metadata"]["name"]) for x in rendered(name)]
         assert len(names) == len(set(names))
         assert max(len(x) for _, x in names) <= 52  # Kubernetes appends up to 11 to a workload's
-
-
-def _crds() -> dict[str, dict]:
-    """The definitions in the folder that RLSD_TEST_CRDS names, by kind and version."""
-    found = {}
-    for path in Path(os.environ["RLSD_TEST_CRDS"]).glob("*.yaml"):
-        for crd in yaml.safe_load_all(path.read_text()):
-            for version in crd["spec"]["versions"]:
-                key = f"{crd['spec']['group']}/{version['name']}"
-                found[crd["spec"]["names"]["kind"], key] = version["schema"]["openAPIV3Schema"]
-    return found
-
-
-def _unknown(value, schema, where):
-    """Fields that a definition does not have: a server would drop them without a word."""
-    if schema.get("x-kubernetes-preserve-unknown-fields") or schema.get(
-        "x-kubernetes-int-or-string"
-    ):
-        return
-    if isinstance(value, dict):
-        further = schema.get("additionalProperties")
-        for key, item in value.items():
-            known = schema.get("properties", {}).get(key, further)
-            if known is None:
-                yield f"{where}.{key}"
-            elif isinstance(known, dict):
-                yield from _unknown(item, known, f"{where}.{key}")
-    elif isinstance(value, list):
-        for item in value:
-            yield from _unknown(item, schema.get("items", {}), where)
-
-
-@pytest.mark.skipif("RLSD_TEST_CRDS" not in os.environ, reason="RLSD_TEST_CRDS names no folder")
-def test_custom_resources_fit_their_definitions():
-    import jsonschema
-
-    definitions = _crds()
-    assert len(APIS) == len({version for version, _ in OWN.values()})
-    for name in VALUE_SETS:
-        for document in rendered(name):
-            if document["kind"] in OWN:
-                schema = definitions[document["kind"], document["apiVersion"]]
-                given = {k: v for k, v in document.items() if k not in ("apiVersion", "metadata")}
-                jsonschema.Draft7Validator(schema).validate(given)
-                unknown = [
-                    field
-                    for key, item in given.items()
-                    if key != "kind"
-                    for field in _unknown(item, schema["properties"][key], key)
-                ]
-                assert unknown == [], f"{name}: {document['kind']}"
