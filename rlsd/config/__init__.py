@@ -7,7 +7,7 @@ Library code and objectives take plain arguments, never a section of this file.
 """
 
 from rlsd.config.loading import load, load_alone
-from rlsd.config.run import Addresses, RunConfig
+from rlsd.config.run import Addresses, RunConfig, named_redis_url
 from rlsd.config.sections import LearnerSection, MethodSection
 from rlsd.config.tools import HttpToolSection, ToolsSection, VerifierToolSection
 from rlsd.config.verifiers import HttpVerifierSection, VerifierSection
@@ -24,4 +24,5 @@ __all__ = [
     "VerifierToolSection",
     "load",
     "load_alone",
+    "named_redis_url",
 ]

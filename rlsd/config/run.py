@@ -99,16 +99,26 @@ class Addresses:
             ConfigError: that file cannot be read.
         """
         names = {
-            "redis_url": "RLSD_REDIS_URL",
             "rollout": "RLSD_ROLLOUT_ADDRESS",
             "verifier": "RLSD_VERIFIER_ADDRESS",
             "teacher": "RLSD_TEACHER_ADDRESS",
             "learner": "RLSD_LEARNER_ADDRESS",
         }
         given = {k: environment[v] for k, v in names.items() if v in environment}
-        if path := environment.get("RLSD_REDIS_URL_FILE"):
-            given["redis_url"] = _only_line(Path(path))
+        if url := named_redis_url(environment):
+            given["redis_url"] = url
         return cls(**given)
+
+
+def named_redis_url(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The Redis that the environment names; None where it names none.
+
+    Raises:
+        ConfigError: the file of `RLSD_REDIS_URL_FILE` cannot be read.
+    """
+    if path := environment.get("RLSD_REDIS_URL_FILE"):
+        return _only_line(Path(path))
+    return environment.get("RLSD_REDIS_URL")
 
 
 def _only_line(path: Path) -> str:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 
-from rlsd.config import RunConfig
+from rlsd.config import RunConfig, named_redis_url
 from rlsd.errors import ConfigError
 from rlsd.local.addresses import RunAddresses
 from rlsd.local.processes import Child, child_environment, free_ports, service_command
@@ -119,7 +118,7 @@ def _child(
 @contextlib.asynccontextmanager
 async def _redis() -> AsyncIterator[str]:
     """The Redis of the environment, or a private one."""
-    if url := os.environ.get("RLSD_REDIS_URL"):
+    if url := named_redis_url():
         stream = RedisStream.from_url(url, "probe")
         try:
             await stream.ping()

@@ -1,6 +1,6 @@
 import pytest
 
-from rlsd.config import Addresses, load
+from rlsd.config import Addresses, load, named_redis_url
 from rlsd.errors import ConfigError
 
 MINIMAL = '[model]\npath = "m"\n[data]\ntrain = "t.jsonl"\n'
@@ -169,3 +169,11 @@ def test_the_url_of_redis_may_stand_in_a_file(tmp_path):
     path.unlink()
     with pytest.raises(ConfigError, match=r"RLSD_REDIS_URL_FILE .*url: cannot be read"):
         Addresses.from_environment(given)
+
+
+def test_a_redis_is_named_by_a_file_before_a_variable_or_not_at_all(tmp_path):
+    (tmp_path / "url").write_text("redis://:secret@there\n")
+    both = {"RLSD_REDIS_URL": "redis://other", "RLSD_REDIS_URL_FILE": str(tmp_path / "url")}
+    assert named_redis_url(both) == "redis://:secret@there"
+    assert named_redis_url({"RLSD_REDIS_URL": "redis://other"}) == "redis://other"
+    assert named_redis_url({}) is None
