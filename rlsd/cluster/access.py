@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rlsd.cluster.facts import GROUPS, VERSION, WHO, Facts
+from rlsd.cluster.facts import VERSION, WHO, Facts
 from rlsd.cluster.wanted import Wanted
 from rlsd.finding import Finding
 
@@ -110,7 +110,7 @@ def _kinds(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
                 found = Finding(group=GROUP, what=controller, state=f"serves {version}")
                 said.setdefault(controller, found)
             continue
-        remedy = f"install {controller}" if kind in _CONTROLLERS else "a newer server has it"
+        remedy = "install it" if kind in _CONTROLLERS else "a newer server has it"
         if without:
             remedy += f", or set {without}"
         state = f"{version} is not served here"
@@ -121,8 +121,5 @@ def _kinds(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             group=GROUP,
             what="CPU metrics",
             state="metrics.k8s.io is not served here",
-            remedy="install metrics-server, which autoscaling.verifier.mode: hpa reads"
-            if facts.at(GROUPS).is_given
-            else f"not known: {facts.at(GROUPS).reason}",
-            is_needed=facts.at(GROUPS).is_given,
+            remedy="install metrics-server, which autoscaling.verifier.mode: hpa reads",
         )

@@ -90,7 +90,7 @@ def _quotas(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
         for key, hard in (status.get("hard") or {}).items():
             left = quantity(hard) - quantity(used.get(key, "0"))
             if asked.get(key, Decimal(0)) > left:
-                short.append(f"{words(key, asked[key])} asked ({key}), {words(key, left)} left")
+                short.append(f"{key}: {words(key, asked[key])} asked, {words(key, left)} left")
         if short:
             state = "; ".join(short)
             remedy = f"have it raised in {facts.namespace}, or ask for less"
@@ -241,7 +241,7 @@ def _secrets(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             yield Finding(group=GROUP, what=what, state=f"not in {facts.namespace}", remedy=remedy)
         elif missing := keys - set(said.body):
             has = ", ".join(said.body) or "none"
-            remedy = f"has keys: {has}"
+            remedy = f"add it, or change the key in the values; the Secret has: {has}"
             state = f"lacks key {', '.join(sorted(missing))}"
             yield Finding(group=GROUP, what=what, state=state, remedy=remedy)
         else:

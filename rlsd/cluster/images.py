@@ -15,7 +15,8 @@ _PUBLIC = ("redis",)
 
 def images(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
     """Which nodes have them already."""
-    nodes = facts.at(NODES).items
+    said = facts.at(NODES)
+    nodes = said.items
     held = [
         {name for x in n["status"].get("images") or () for name in x.get("names") or ()}
         for n in nodes
@@ -26,6 +27,8 @@ def images(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             yield Finding(group=GROUP, what=short(image), state="on every node")
             continue
         state = f"on {count} of {len(nodes)} nodes" if count else "on no node"
+        if not said.is_given:
+            state = f"not known: may not list nodes ({said.reason})"
         remedy = "--try pulls it"
         repository = image.partition("@")[0].rpartition(":")[0] or image
         if "/" not in repository and repository not in _PUBLIC:

@@ -159,7 +159,7 @@ def _peers(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
             continue
         [namespace] = selector["matchLabels"].values()
         labels = (peer.get("podSelector") or {}).get("matchLabels") or {}
-        ports = ", ".join(str(p["port"]) for p in rule.get("ports") or ())
+        ports = ", ".join(sorted({str(p["port"]) for p in rule.get("ports") or ()}))
         said = ", ".join(f"{k}={v}" for k, v in labels.items()) or "any pod"
         if (namespace, said) in seen:
             continue

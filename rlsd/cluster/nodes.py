@@ -98,9 +98,10 @@ def _why_homeless(
     nodes: Sequence[Node],
     left: Mapping[str, Mapping[str, Decimal]],
 ) -> str:
-    kept_out = _kept_out(item, needs, nodes)
+    kept_out = _kept_out(item, nodes, needs=needs)
     if not willing:
-        return f"no node takes it: {kept_out}" if kept_out else "there is no node"
+        all_out = kept_out or _kept_out(item, nodes, needs={})
+        return f"no node takes it: {all_out}" if all_out else "there is no node"
     for resource, amount in sorted(needs.items(), key=lambda x: "/" not in x[0]):
         best = max(willing, key=lambda n: n.free.get(resource, Decimal(0)))
         has = best.free.get(resource, Decimal(0))
@@ -120,17 +121,13 @@ def _why_homeless(
     return f"{text}; kept out: {kept_out}" if kept_out else text
 
 
-def _kept_out(item: Item, needs: Mapping[str, Decimal], nodes: Sequence[Node]) -> str:
-    """Nodes that would have room, by the reason that they are not taken."""
+def _kept_out(item: Item, nodes: Sequence[Node], *, needs: Mapping[str, Decimal]) -> str:
+    """Nodes with room for `needs` that do not take it, by the reason."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for node in nodes:
         why = next((why for spec in item.specs if (why := node.takes(spec))), "")
         if why and not _short_of(needs, node.free):
             reasons[why].append(node.name)
-    if not reasons:
-        for node in nodes:
-            if why := next((why for spec in item.specs if (why := node.takes(spec))), ""):
-                reasons[why].append(node.name)
     return "; ".join(f"{_some(names)} {why}" for why, names in reasons.items())
 
 
@@ -167,7 +164,7 @@ def _is_ready(node: Mapping[str, Any]) -> bool:
 def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
     if toleration.get("effect") not in (None, "", taint["effect"]):
         return False
-    is_any = toleration.get("operator", "Equal") == "Exists"
+    is_any: bool = toleration.get("operator", "Equal") == "Exists"
     if not toleration.get("key"):
         return is_any
     if toleration["key"] != taint["key"]:

@@ -13,6 +13,8 @@ from rlsd.cluster.wanted import Pods, Wanted
 from rlsd.finding import Finding
 
 GROUP = "room"
+TOGETHER = "pods on one node"
+_UNSAID = ("ephemeral-storage",)
 
 
 def room(facts: Facts, wanted: Wanted, *, together: set[str]) -> Iterator[Finding]:
@@ -56,13 +58,9 @@ def items(pods: Sequence[Pods], together: set[str], *, at_most: bool = False) ->
         for one, count in zip(bound, counts, strict=True):
             for resource, amount in one.requests.items():
                 amounts[resource] += amount * count
-        specs, names = [one.spec for one in bound], _joined(bound)
-        found.append(Item(name=names, specs=specs, requests=dict(amounts), pods=sum(counts)))
+        specs = [one.spec for one in bound]
+        found.append(Item(name=TOGETHER, specs=specs, requests=dict(amounts), pods=sum(counts)))
     return found
-
-
-def _joined(bound: Sequence[Pods]) -> str:
-    return " + ".join(one.component for one in bound)
 
 
 def _nodes(nodes: Sequence[Node]) -> Finding:
@@ -107,12 +105,13 @@ def _placed(
     bound = [one for one in pods if one.claims & together]
     for one in alone:
         count = f"{one.count} × " if one.count > 1 else ""
-        state = f"{count}{all_words(one.requests, without=('ephemeral-storage',))}"
+        state = f"{count}{all_words(one.requests, without=_UNSAID)}"
         yield _place_of(one.component, state, one.count, homeless, grows)
     if bound:
         [item] = items(bound, together)
-        state = f"{all_words(item.requests, without=('ephemeral-storage',))} on one node"
-        yield _place_of(item.name, f"{state}, as their claim is", 1, homeless, grows)
+        names = ", ".join(one.component for one in bound)
+        state = f"{names} (by their claim): {all_words(item.requests, without=_UNSAID)}"
+        yield _place_of(TOGETHER, state, 1, homeless, grows)
 
 
 def _place_of(

@@ -83,7 +83,7 @@ def _new(facts: Facts, claim: Mapping[str, Any]) -> Finding:
                 group=GROUP,
                 what=what,
                 state="no storage class is the default",
-                remedy=f"set storage.storageClassName: {_there(classes)}",
+                remedy=_there(classes),
             )
         named = defaults[0]
     if named not in classes:
@@ -140,14 +140,16 @@ def _by_hand(
         group=GROUP,
         what=what,
         state=f"there is no storage class {named}",
-        remedy=f"storage.storageClassName: {_there(classes)}",
+        remedy=_there(classes),
     )
 
 
 def _there(classes: Mapping[str, Any]) -> str:
     """Those that share first."""
     order = sorted(classes, key=lambda name: not shares(classes[name]["provisioner"]))
-    return f"one of {', '.join(order)}" if order else "(none is there; install a provisioner)"
+    if not order:
+        return "install a provisioner of shared files (NFS, CephFS, EFS, Filestore, …)"
+    return f"set storage.storageClassName to one of: {', '.join(order)}"
 
 
 def _is_default(of: Mapping[str, Any]) -> bool:
