@@ -26,7 +26,9 @@ class Answer:
 
     body: Any = None
     reason: str = ""
-    """Why there is none: NotFound, Forbidden, or the first words of what was said."""
+    """Why there is none: NotFound, Forbidden, or what was said."""
+    said: str = ""
+    """The server's own sentence about that, where it has one."""
 
     @property
     def is_given(self) -> bool:
@@ -85,14 +87,14 @@ class Kubectl:
             )
         except subprocess.TimeoutExpired:
             return Answer(reason=f"no answer within {_ALL_S:.0f} s")
-        return Answer(done.stdout) if not done.returncode else Answer(reason=_reason(done.stderr))
+        return Answer(done.stdout) if not done.returncode else _refusal(done.stderr)
 
 
-def _reason(said: str) -> str:
-    if found := re.search(r"Error from server \((\w+)\)", said):
-        return found[1]
+def _refusal(said: str) -> Answer:
+    if found := re.search(r"Error from server \((\w+)\): (.*)", said):
+        return Answer(reason=found[1], said=found[2])
     lines = [line for line in said.strip().splitlines() if not re.match(r"[EW]\d{4} ", line)]
-    return lines[-1].removeprefix("error: ") if lines else "kubectl failed without a word"
+    return Answer(reason=lines[-1].removeprefix("error: ") if lines else "kubectl said nothing")
 
 
 def find_cluster(kubeconfig: Path | None, context: str | None) -> Kubectl:

@@ -197,7 +197,7 @@ def attempt_all(
                 open_[one.name] = one
             else:
                 state = f"no pod could be made: {said.reason}"
-                remedy = "the rights, quota and range above say why"
+                remedy = said.said or "`kubectl create` of a pod by hand says why"
                 yield Finding(group="images", what=short(one.image), state=state, remedy=remedy)
         yield from _watch(kubectl, f"{path}?labelSelector={LABEL}%3D{label}", open_, limit_s)
     finally:

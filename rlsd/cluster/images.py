@@ -26,7 +26,9 @@ def images(facts: Facts, wanted: Wanted) -> Iterator[Finding]:
         if nodes and count == len(nodes):
             yield Finding(group=GROUP, what=short(image), state="on every node")
             continue
-        state = f"on {count} of {len(nodes)} nodes" if count else "on no node"
+        state = (
+            f"on {count} of {len(nodes)} nodes" if count else "not among the images that nodes name"
+        )
         if not said.is_given:
             state = f"not known: may not list nodes ({said.reason})"
         remedy = "--try pulls it"

@@ -83,7 +83,7 @@ def _new(facts: Facts, claim: Mapping[str, Any]) -> Finding:
                 group=GROUP,
                 what=what,
                 state="no storage class is the default",
-                remedy=_there(classes),
+                remedy=_there(classes, mode),
             )
         named = defaults[0]
     if named not in classes:
@@ -140,15 +140,16 @@ def _by_hand(
         group=GROUP,
         what=what,
         state=f"there is no storage class {named}",
-        remedy=_there(classes),
+        remedy=_there(classes, mode),
     )
 
 
-def _there(classes: Mapping[str, Any]) -> str:
+def _there(classes: Mapping[str, Any], mode: str) -> str:
     """Those that share first."""
     order = sorted(classes, key=lambda name: not shares(classes[name]["provisioner"]))
     if not order:
-        return "install a provisioner of shared files (NFS, CephFS, EFS, Filestore, …)"
+        of = " of shared files (NFS, CephFS, EFS, Filestore, …)" if mode == SHARED else ""
+        return f"install a provisioner{of}"
     return f"set storage.storageClassName to one of: {', '.join(order)}"
 
 

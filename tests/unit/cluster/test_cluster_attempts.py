@@ -164,7 +164,7 @@ class Cluster:
 
     def create(self, path, body):
         if "teacher" in body["spec"]["containers"][0]["image"]:
-            return Answer(reason="Forbidden")
+            return Answer(reason="Forbidden", said="exceeded quota: devices")
         self.pods[body["metadata"]["name"]] = body
         return Answer(body)
 
@@ -183,7 +183,9 @@ def test_every_pod_that_was_made_is_deleted(facts, wanted):
     found = list(attempt_all(cluster, facts, wanted, limit_s=0.1))
     assert sorted(cluster.deleted) == sorted(cluster.pods)
     assert len(found) == len(wanted.images)
-    assert [f.state for f in found if "teacher" in f.what] == ["no pod could be made: Forbidden"]
+    [refused] = [f for f in found if "teacher" in f.what]
+    assert refused.state == "no pod could be made: Forbidden"
+    assert refused.remedy == "exceeded quota: devices"
 
 
 def test_an_interrupted_attempt_leaves_nothing(facts, wanted):
