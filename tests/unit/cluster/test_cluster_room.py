@@ -13,6 +13,7 @@ from rlsd.cluster.nodes import Item, Node, nodes_of, place
 from rlsd.cluster.quantities import quantity, words
 from rlsd.cluster.room import TOGETHER, room
 from rlsd.cluster.storage import on_one_node
+from rlsd.cluster.wanted import total
 
 GPU = "nvidia.com/gpu"
 
@@ -275,3 +276,14 @@ def test_a_word_is_no_quantity():
 def test_quantities_in_words():
     assert words("requests.memory", quantity("1536Mi")) == "1.5 GiB of memory"
     assert words(GPU, Decimal(8)) == "8 nvidia.com/gpu"
+
+
+def test_a_pod_goes_where_it_leaves_least_so_that_others_find_a_place():
+    nodes = [node("a", free={GPU: 6, "pods": 9}), node("b", free={GPU: 4, "pods": 9})]
+    items = [Item(name="x", specs=[{}], requests={GPU: Decimal(n)}) for n in (4, 3, 3)]
+    assert place(items, nodes) == []
+
+
+def test_a_limit_alone_is_a_request():
+    resources = {"limits": {GPU: "6", "cpu": "4"}, "requests": {"cpu": "2"}}
+    assert total({"containers": [{"resources": resources}]}, "requests") == {GPU: 6, "cpu": 2}
