@@ -218,6 +218,12 @@ def test_peers_that_are_not_there(facts, wanted):
     found = about(network(there, wanted), "peer in redis")
     assert (mark(found), found.state) == ("MISSING", "no pod in redis has app=redis")
 
+    def elsewhere(body):
+        body["items"][0]["metadata"]["labels"] = {"app": "redis"}
+
+    found = about(network(changed(there, PODS, elsewhere), wanted), "peer in redis")
+    assert mark(found) == "MISSING"
+
 
 def test_what_is_known_of_redis_without_a_pod(wanted):
     [outside] = queues(wanted)
