@@ -316,11 +316,63 @@ def why(
 
 
 @app.command()
-def doctor() -> None:
-    """Say in words what this machine lacks to run the system, with the remedy."""
-    from rlsd.cli.doctor import doctor_command
+def doctor(  # noqa: PLR0913  each argument is an option of the command
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Look at a Kubernetes cluster for the Helm chart.")
+    ] = False,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="Of the release; else the context's.")
+    ] = None,
+    context: Annotated[
+        str | None, typer.Option(help="Of the kubeconfig; else its current.")
+    ] = None,
+    kubeconfig: Annotated[
+        Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")
+    ] = None,
+    values: Annotated[
+        list[Path] | None,
+        typer.Option("--values", "-f", metavar="FILE", help="As for `helm install`; repeatable."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="As for `helm install`; repeatable."),
+    ] = None,
+    chart: Annotated[
+        str | None, typer.Option(help="Folder, archive or oci:// address; else this checkout's.")
+    ] = None,
+    tries: Annotated[
+        bool,
+        typer.Option("--try", help="Also pull every image and ask Redis, in short pods."),
+    ] = False,
+) -> None:
+    """Say in words what this machine lacks to run the system, with the remedy.
 
-    doctor_command()
+    With --cluster, what a Kubernetes cluster lacks for `helm install` with these values: asked
+    through kubectl, rendered by helm. Changes nothing, unless --try makes short pods and deletes
+    them. Exit code 1 when something needed is missing, 2 for wrong usage.
+
+    Example: rlsd doctor --cluster -n training -f values.yaml
+    """
+    if not cluster:
+        given = (namespace, context, kubeconfig, values, set_, chart, tries or None)
+        if any(x is not None for x in given):
+            raise typer.BadParameter("these options belong to --cluster; give it, too")
+        from rlsd.cli.doctor import doctor_command
+
+        doctor_command()
+        return
+    from rlsd.cli.doctor_cluster import ClusterOptions, doctor_cluster_command
+
+    options = ClusterOptions(
+        namespace=namespace,
+        context=context,
+        kubeconfig=kubeconfig,
+        values=tuple(values or ()),
+        sets=tuple(set_ or ()),
+        chart=chart,
+        tries=tries,
+    )
+    doctor_cluster_command(options)
 
 
 def main() -> None:

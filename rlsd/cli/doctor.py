@@ -8,40 +8,65 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from rlsd.config import VerifierSection
 from rlsd.errors import StreamError
+from rlsd.finding import Finding
 from rlsd.local.processes import service_command
 from rlsd.streams.embedded import find_server
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
-    """One thing looked at."""
-
-    what: str
-    state: str
-    remedy: str = ""
-    """Empty when nothing is missing."""
-    is_needed: bool = True
-    """Whether `rlsd run` fails without it."""
-
-
 def doctor_command() -> None:
     """Print the findings; exit code 1 when something needed is missing."""
-    findings = list(examine())
-    table = Table("", "what", "state", "remedy", box=None, pad_edge=False)
-    for finding in findings:
-        mark = "ok" if not finding.remedy else ("MISSING" if finding.is_needed else "-")
-        table.add_row(mark, finding.what, finding.state, finding.remedy)
-    Console(highlight=False, markup=False).print(table)
-    if any(f.remedy and f.is_needed for f in findings):
+    print_findings(list(examine()), Console(highlight=False, markup=False))
+
+
+def print_findings(findings: Sequence[Finding], console: Console) -> None:
+    """A line each below their groups, a remedy below what lacks; exit code 1 as above."""
+    width = min(max(len(f.what) for f in findings), _MOST_WHAT) + 2
+    for group in dict.fromkeys(f.group for f in findings):
+        if group:
+            console.print(f"\n{group}", style="bold")
+        for finding in findings:
+            if finding.group == group:
+                _print(finding, width, console)
+    missing = sum(1 for f in findings if f.remedy and f.is_needed)
+    if missing:
+        things = "1 needed thing is" if missing == 1 else f"{missing} needed things are"
+        console.print(f"\n{things} missing")
         raise SystemExit(1)
+    console.print("\nnothing that is needed is missing")
+
+
+def _print(finding: Finding, width: int, console: Console) -> None:
+    """The remedy has the whole width, since it may be a command."""
+    if not finding.remedy:
+        mark, style = "ok", "green"
+    elif finding.is_needed:
+        mark, style = "MISSING", "bold red"
+    else:
+        mark, style = "-", "yellow"
+    hanging = " " * (_MARK + width)
+    first, *further = textwrap.wrap(
+        f"{finding.what:<{width - 1}} {finding.state}",
+        width=max(console.width - _MARK, 40),
+        subsequent_indent=" " * width,
+        break_on_hyphens=False,
+        drop_whitespace=True,
+    )
+    console.print(Text.assemble((f"{mark:<{_MARK}}", style), first))
+    for line in further:
+        console.print(f"{hanging}{line.strip()}")
+    remedy = textwrap.wrap(
+        finding.remedy, width=max(console.width - _MARK - 2, 40), break_on_hyphens=False
+    )
+    for number, line in enumerate(remedy):
+        console.print(f"{'':<{_MARK}}{'  ' if number else '→ '}{line}")
 
 
 def examine() -> Iterator[Finding]:
@@ -65,6 +90,8 @@ def examine() -> Iterator[Finding]:
 
 
 _SELF_TEST_S = 120.0
+_MARK = len("MISSING  ")
+_MOST_WHAT = 30
 _NEEDED = {
     "torch": "local",
     "transformers": "local",

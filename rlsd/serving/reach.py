@@ -1,7 +1,8 @@
-"""`python -m rlsd.serving.reach serving|closed HOST:PORT…`: what can be reached from here.
+"""`python -m rlsd.serving.reach serving|closed|queues HOST:PORT…`: what can be reached from here.
 
 `serving` wants the health service of every address to answer SERVING; `closed` wants nobody to
-answer at all, which is how a NetworkPolicy is seen to be enforced. Exit code 1 when it is not so.
+answer at all, which is how a NetworkPolicy is seen to be enforced; `queues` wants the Redis of
+`RLSD_REDIS_URL_FILE` or `RLSD_REDIS_URL`, and takes no address. Exit code 1 when it is not so.
 """
 
 from __future__ import annotations
@@ -13,12 +14,15 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 
-from rlsd.errors import RlsdError, ServiceError
+from rlsd.config import Addresses
+from rlsd.errors import RlsdError, ServiceError, StreamError
 from rlsd.serving.channel import wait_until_serving
 from rlsd.serving.http import split_address
+from rlsd.streams.redis import RedisStream
 
 _SERVING_S = 60.0
 _CLOSED_S = 3.0
+_QUEUES_S = 30.0
 
 
 async def serving(addresses: Sequence[str]) -> None:
@@ -37,6 +41,20 @@ async def closed(addresses: Sequence[str]) -> None:
         raise ServiceError(
             f"{', '.join(names)} can be reached; have a CNI that enforces NetworkPolicies"
         )
+
+
+async def queues(url: str) -> None:
+    """Raise StreamError when Redis does not answer."""
+    stream = RedisStream.from_url(url, "reach")
+    try:
+        async with asyncio.timeout(_QUEUES_S):
+            await stream.ping()
+    except TimeoutError as cause:
+        raise StreamError(
+            f"Redis: no answer within {_QUEUES_S:.0f} s; is it let through?"
+        ) from cause
+    finally:
+        await stream.aclose()
 
 
 async def _is_reached(address: str) -> bool:
@@ -60,14 +78,20 @@ def api_server(environment: Mapping[str, str] = os.environ) -> str:
 def main() -> None:
     """Look, and say what is not as it should be."""
     parser = argparse.ArgumentParser(prog="python -m rlsd.serving.reach", description=__doc__)
-    parser.add_argument("wanted", choices=("serving", "closed"))
+    parser.add_argument("wanted", choices=("serving", "closed", "queues"))
     parser.add_argument("addresses", nargs="*", metavar="HOST:PORT")
     parser.add_argument("--api-server", action="store_true", help="look at the cluster's, too")
     arguments = parser.parse_args()
-    look = serving if arguments.wanted == "serving" else closed
     further = [api_server()] if arguments.api_server else []
+    addresses = [*arguments.addresses, *further]
     try:
-        asyncio.run(look([*arguments.addresses, *further]))
+        match arguments.wanted:
+            case "queues":
+                asyncio.run(queues(Addresses.from_environment().redis_url))
+            case "serving":
+                asyncio.run(serving(addresses))
+            case _:
+                asyncio.run(closed(addresses))
     except RlsdError as error:
         sys.exit(f"rlsd: {error}")
 

@@ -9,9 +9,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 
-from rlsd.errors import ConfigError, ServiceError
+from rlsd.errors import ConfigError, ServiceError, StreamError
 from rlsd.serving.channel import open_channel
-from rlsd.serving.reach import api_server, closed, serving
+from rlsd.serving.reach import api_server, closed, queues, serving
+from rlsd.streams.embedded import embedded_redis
 
 
 class Counting(HealthServicer):
@@ -71,6 +72,13 @@ async def test_where_nobody_accepts_is_closed_and_not_serving(monkeypatch):
 async def test_an_address_without_a_port_is_not_closed_but_wrong():
     with pytest.raises(ConfigError, match="write it as host:port"):
         await closed(["example.com"])
+
+
+async def test_queues_are_reached_where_redis_answers():
+    async with embedded_redis() as url:
+        await queues(url)
+    with pytest.raises(StreamError, match="Redis"):
+        await queues(url)
 
 
 def test_the_api_server_is_where_the_pod_is_told():
