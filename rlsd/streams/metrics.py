@@ -7,7 +7,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from rlsd.streams.stage import Stage
-from rlsd.streams.stream import Measured
+from rlsd.streams.stream import Delivery, Measured
 from rlsd.telemetry.metrics import LONG, labelled
 
 _STAGES = tuple(Stage)
@@ -47,6 +47,14 @@ def create_of(stage: Stage) -> None:
     WAIT.labels(stage)
     for counter in (REDELIVERIES, DEAD_LETTERS, RESULTS_DROPPED):
         counter.labels(stage)
+
+
+def observe_claim(delivery: Delivery) -> None:
+    """Count a delivery that was handed out."""
+    if delivery.deliveries == 1:
+        WAIT.labels(delivery.stage).observe(delivery.waited_s)
+    else:
+        REDELIVERIES.labels(delivery.stage).inc()
 
 
 class QueueGauges(Collector):
