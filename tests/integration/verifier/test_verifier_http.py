@@ -90,7 +90,7 @@ async def test_health_metrics_and_openapi_are_served(client):
     await client.post("/v1/verify", json={"items": [RIGHT]})
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     metrics = (await client.get("/metrics")).text
-    assert 'rlsd_verifier_verdicts_total{kind="exact",outcome="scored"}' in metrics
+    assert 'rlsd_verifier_verdicts_total{kind="exact",outcome="pass"}' in metrics
     assert 'rlsd_verifier_check_duration_seconds_bucket{kind="exact"' in metrics
     schema = (await client.get("/openapi.json")).json()
     body = schema["paths"]["/v1/verify"]["post"]["requestBody"]["content"]["application/json"]
