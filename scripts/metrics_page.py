@@ -39,7 +39,7 @@ asks for it, as OpenMetrics.
   `/metrics` ([ray.md](ray.md)).
 - Counters that an alert looks at are 0 from the start. What the learner counts of batches is what
   this process logged: steps that are trained again after a restart are in
-  `rlsd_learner_steps_reexecuted_total` alone, and `rlsd_learner_trained_twice_total` is of the whole
+  `rlsd_learner_steps_reexecuted_total` alone; `rlsd_learner_trained_twice_total` is of the whole
   batch log.
 """
 

@@ -97,3 +97,13 @@ async def test_health_metrics_and_openapi_are_served(client):
     for example in body["examples"].values():
         response = await client.post("/v1/verify", json=example["value"])
         assert {v["outcome"] for v in response.json()["verdicts"]} == {"scored"}
+
+
+async def test_metrics_come_as_openmetrics_where_that_is_asked_for(client):
+    wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    answer = await client.get("/metrics", headers=wanted)
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+    plain = await client.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain")
+    assert "# EOF" not in plain.text

@@ -83,7 +83,7 @@ def test_the_steps_of_a_run_move_its_progress_and_its_account(tmp_path):
 
 
 def test_a_restart_tells_of_what_it_does_again_and_counts_no_batch_twice(tmp_path):
-    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
+    loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
     asyncio.run(run(loop))
     loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=3)
     changes = Changes()
@@ -94,14 +94,12 @@ def test_a_restart_tells_of_what_it_does_again_and_counts_no_batch_twice(tmp_pat
     assert changes("rlsd_learner_trained_twice_total") == 0
 
 
-def test_a_group_that_the_log_has_twice_is_counted_though_the_ledger_is_blind(
-    tmp_path, monkeypatch
-):
-    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
+def test_a_group_that_is_logged_twice_is_counted_though_the_ledger_is_blind(tmp_path, monkeypatch):
+    loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
     asyncio.run(run(loop))
-    monkeypatch.setattr(Ledger, "is_known", lambda self, index: False)
+    monkeypatch.setattr(Ledger, "is_known", lambda *_: False)
     monkeypatch.setattr(Ledger, "resolve", lambda self, group: self.in_flight.discard(group.index))
-    monkeypatch.setattr(Ledger, "next_indices", lambda self, count, *, stop: list(range(count)))
+    monkeypatch.setattr(Ledger, "next_indices", lambda _, count, **__: list(range(count)))
     loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
     changes = Changes()
     asyncio.run(run(loop))
