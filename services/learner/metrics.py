@@ -281,6 +281,8 @@ def begin(config: RunConfig, method: Method, ledger: Ledger, *, limit: int) -> N
     CREDITS.labels("limit").set(limit)
     CREDITS.labels("used").set_function(lambda: float(len(ledger.in_flight)))
     create(STALENESS)
+    for kind in config.verifier.kinds or ():
+        create(JUDGED, kind=kind)
     if method.teacher is not TeacherNeed.NONE:
         _show_credit()
 
