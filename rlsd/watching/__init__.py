@@ -1,1 +1,1 @@
-"""What a run looks like from outside, while it goes: asking its parts, and what the answers mean."""
+"""A run seen from outside while it goes: its parts are asked, and what they answer is read."""

@@ -37,4 +37,6 @@ def ended(folder: Path) -> Ended:
             "elsewhere, leave the folder out and set the RLSD_*_ADDRESS variables"
         ) from cause
     state = "was interrupted" if summary["interrupted"] else "ended"
-    return Ended(summary=summary, words=f"run {summary['run_id']} {state} at step {summary['steps']}")
+    return Ended(
+        summary=summary, words=f"run {summary['run_id']} {state} at step {summary['steps']}"
+    )
