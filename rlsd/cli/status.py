@@ -16,11 +16,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.live import Live
 
 from rlsd.cli.status_screen import screen
-from rlsd.errors import ConfigError
 from rlsd.local.addresses import RunAddresses
 from rlsd.watching.asking import from_environment
 from rlsd.watching.ended import Ended, ended
@@ -75,11 +75,11 @@ def top_command(folder: Path | None, *, metrics_port: int = METRICS_PORT) -> Non
     """Show how a run goes until q, Ctrl-C or the run's end.
 
     Raises:
-        ConfigError: this is no terminal.
+        BadParameter: this is no terminal.
     """
     console = Console(highlight=False, markup=False)
     if not (console.is_terminal and sys.stdin.isatty()):
-        raise ConfigError("rlsd top needs a terminal; rlsd status prints the same once")
+        raise typer.BadParameter("this is no terminal; rlsd status prints the same once")
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(_top(folder, metrics_port, console))
     if folder is not None and _where(folder) is None:

@@ -111,9 +111,10 @@ def _learning(view: View, width: int) -> Iterator[Row]:
         shares = [f"{words[k]} {learning.groups.get(k, 0) / total:.0%}" for k in words]
         yield "groups", Text(" · ".join(shares))
     if credit.lam is not None:
-        clip = f"{_percent(credit.clip_low, 1)} low, {_percent(credit.clip_high, 1)} high"
         delta, lam = _number(credit.delta_abs_nats, ".3g"), _number(credit.lam, ".3g")
-        yield "credit", Text(f"|Δ| {delta} nats · λ {lam} · clipped {clip}")
+        yield "credit", Text(f"|Δ| {delta} nats · λ {lam}")
+        low, high = _percent(credit.clip_low, 1), _percent(credit.clip_high, 1)
+        yield "clipped", Text(f"{low} low, {high} high")
     if learning.leakage is not None:
         yield "leakage", Text(_percent(learning.leakage, 1))
     gaps = {"mean": gap.mean_nats, "p99": gap.p99_nats, "max": gap.max_nats, "KL": gap.kl_nats}

@@ -44,9 +44,9 @@ def _correctness(view: View) -> Iterator[str]:
     if view.account is None:
         return
     if view.account.residual:
-        yield f"{view.account.residual} groups have no outcome (residual): stop the run, rlsd audit"
+        yield f"groups without an outcome: {view.account.residual}; stop the run and audit it"
     if twice := view.account.trained_twice:
-        yield f"{twice} groups were trained twice: stop the run, rlsd audit"
+        yield f"groups trained twice: {twice}; stop the run and audit it"
 
 
 def _silence(view: View) -> Iterator[str]:
@@ -104,7 +104,7 @@ def _verdicts(view: View) -> Iterator[str]:
 def _learning(view: View) -> Iterator[str]:
     learning, gap = view.learning, view.gap
     if learning.nonfinite_steps:
-        yield f"{learning.nonfinite_steps} steps were not taken: loss or gradient was not finite"
+        yield f"steps not taken, loss or gradient not finite: {learning.nonfinite_steps}"
     if gap.kl_nats is not None and gap.kl_nats > MISMATCH_KL_NATS:
         yield (
             f"rollout and learner disagree on log-probs: KL {gap.kl_nats:.3f} nats "
@@ -128,6 +128,6 @@ def _queue(view: View) -> Iterator[str]:
         if stage.oldest_age_s > OLDEST_AGE_S:
             yield f"a group has been at {stage.stage} for {duration(stage.oldest_age_s)}"
     if (view.delivery.given_up or 0) > GIVEN_UP:
-        yield f"{view.delivery.given_up} groups were given up; rlsd why says for what"
+        yield f"groups given up: {view.delivery.given_up}; rlsd why says for what"
     if view.delivery.memory_share is not None and view.delivery.memory_share > MEMORY_SHARE:
         yield f"redis uses {view.delivery.memory_share:.0%} of the memory it may"
