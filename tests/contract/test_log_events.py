@@ -8,13 +8,33 @@ import pytest
 
 PAGE = Path("docs/logs.md")
 LEVELS = {"debug", "info", "warning", "error", "exception", "critical"}
-WORDS = set(
-    (
-        "address call child deliveries drain_s group_id held_out_accuracy lacks lasted_s mismatch "
-        "num_groups path port reason remedy replicas stage status step summary tools traceback "
-        "trajectory_id verifier version "
-    ).split()
-)
+WORDS = {
+    "address",
+    "call",
+    "child",
+    "deliveries",
+    "drain_s",
+    "group_id",
+    "held_out_accuracy",
+    "lacks",
+    "lasted_s",
+    "mismatch",
+    "num_groups",
+    "path",
+    "port",
+    "reason",
+    "remedy",
+    "replicas",
+    "stage",
+    "status",
+    "step",
+    "summary",
+    "tools",
+    "traceback",
+    "trajectory_id",
+    "verifier",
+    "version",
+}
 """One word for each idea."""
 
 
