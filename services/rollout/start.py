@@ -18,6 +18,7 @@ from rlsd.streams.stage import Stage
 from rlsd.telemetry.activity import Activity, State
 from rlsd.weights import WeightStore
 from rlsd.wire.v1 import rollout_service_pb2, rollout_service_pb2_grpc
+from services.rollout import metrics as rollout_metrics
 from services.rollout.engines.choice import choose_engine
 from services.rollout.engines.engine import Engine
 from services.rollout.following import follow_weights
@@ -39,9 +40,9 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
     """The service with its engine started; what takes long at the start comes before the probes."""
     store = WeightStore(config.run_dir / "weights", config.run.id)
     activity = Activity(stall_after_s=config.run.stall_after_s)
-    activity.enter(State.WAITING_FOR_WORK, "groups from the learner")
     engine = choose_engine(config, store, activity)
     async with _open_conversation(config, engine, activity) as conversation, engine:
+        activity.enter(State.WAITING_FOR_WORK, "groups from the learner")
         service = RolloutService(
             engine,
             engine_name=config.rollout.engine,
@@ -79,6 +80,8 @@ async def _open_conversation(
     if not tools.use:
         yield None
         return
+    for name in tools.use:
+        rollout_metrics.create_of(name)
     chat = ChatTemplate(
         load_tokenizer(config.model.path),
         tools.functions(),
