@@ -16,14 +16,17 @@ from rlsd.telemetry.activity import State, duration
 from rlsd.watching.view import ServiceView, View
 
 _WIDE = 110
+_LEAST_SHARE = 0.02
+"""Of a service's time, to be worth a word."""
 _NOT = "–"
-_STATES = {
+_STATES: Mapping[str, str] = {
     State.STARTING: "starting",
     State.BUSY: "busy",
     State.WAITING_FOR_WORK: "no work",
     State.WAITING_FOR_WEIGHTS: "no weights",
     State.WAITING_FOR_QUEUES: "no queues",
     State.WAITING_FOR_SERVICE: "on others",
+    State.CHECKPOINTING: "checkpointing",
     State.STOPPING: "stopping",
 }
 """Shares of time; a state of a newer release is shown by its own name."""
@@ -108,7 +111,7 @@ def _learning(view: View, width: int) -> Iterator[Row]:
     if learning.groups:
         total = sum(learning.groups.values())
         words = {"mixed": "mixed", "all_pass": "all pass", "all_fail": "all fail"}
-        shares = [f"{words[k]} {learning.groups.get(k, 0) / total:.0%}" for k in words]
+        shares = [f"{words[k]} {_percent(learning.groups.get(k, 0) / total)}" for k in words]
         yield "groups", Text(" · ".join(shares))
     if credit.lam is not None:
         delta, lam = _number(credit.delta_abs_nats, ".3g"), _number(credit.lam, ".3g")
@@ -117,8 +120,10 @@ def _learning(view: View, width: int) -> Iterator[Row]:
         yield "clipped", Text(f"{low} low, {high} high")
     if learning.leakage is not None:
         yield "leakage", Text(_percent(learning.leakage, 1))
-    gaps = {"mean": gap.mean_nats, "p99": gap.p99_nats, "max": gap.max_nats, "KL": gap.kl_nats}
+    gaps = {"mean": gap.mean_nats, "p99": gap.p99_nats, "max": gap.max_nats}
     yield "log-prob gap", Text(" · ".join(f"{k} {_number(v, '.2g')}" for k, v in gaps.items()))
+    if gap.kl_nats is not None:
+        yield "mismatch", Text(f"KL {_number(gap.kl_nats, '.2g')} nats")
     if learning.entropy_nats is not None:
         yield "entropy", Text(f"{learning.entropy_nats:.3g} nats")
 
@@ -190,11 +195,8 @@ def _now(service: ServiceView) -> Text:
 
 
 def _shares(shares: Mapping[str, float]) -> Text:
-    said = [f"{_STATES.get(State(k), k) if k in _KNOWN else k} {v:.0%}" for k, v in shares.items()]
-    return Text(" · ".join(x for x in said if not x.endswith(" 0%")) or _NOT)
-
-
-_KNOWN = {state.value for state in State}
+    said = [f"{_STATES.get(k, k)} {_percent(v)}" for k, v in shares.items() if v >= _LEAST_SHARE]
+    return Text(" · ".join(said) or _NOT)
 
 
 def _flow(view: View) -> Iterator[Row]:
@@ -212,7 +214,7 @@ def _flow(view: View) -> Iterator[Row]:
         f"{_number(flow.dead_letters, 'd')} dead letters",
     ]
     if flow.memory_share is not None:
-        said.append(f"memory {flow.memory_share:.0%}")
+        said.append(f"memory {_percent(flow.memory_share)}")
     yield "", Text(" · ".join(said))
     versions = [
         f"{s.name} {_NOT if s.version is None else s.version}"

@@ -89,6 +89,24 @@ def test_each_thing_that_is_wrong_has_its_words(changes, words):
     assert line.startswith(words)
 
 
+BUCKETS = """\
+rlsd_learner_staleness_versions_bucket{part="total",le="1.0"} 40
+rlsd_learner_staleness_versions_bucket{part="total",le="2.0"} 40
+rlsd_learner_staleness_versions_bucket{part="total",le="+Inf"} 40
+rlsd_learner_staleness_limit_versions 1"""
+FIVE_LATE = """\
+rlsd_learner_staleness_versions_bucket{part="total",le="4.0"} 39
+rlsd_learner_staleness_versions_bucket{part="total",le="6.0"} 40
+rlsd_learner_staleness_versions_bucket{part="total",le="+Inf"} 40
+rlsd_learner_staleness_limit_versions """
+
+
+def test_five_versions_lie_in_a_bucket_up_to_six_and_that_is_no_six():
+    assert found(**page("learner", BUCKETS, FIVE_LATE + "5")) == []
+    [line] = found(**page("learner", BUCKETS, FIVE_LATE + "4"))
+    assert line == "trained on groups more than 4 versions old (bound 4)"
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -96,22 +114,25 @@ def test_each_thing_that_is_wrong_has_its_words(changes, words):
         {**no_step_for(1800), "activities": WAITS},
         page("verifier", 'outcome="error"} 1', 'outcome="error"} 7'),
         page("learner", "memory_used_bytes 100", "memory_used_bytes 800"),
-        page("learner", "staleness_limit_versions 1", "staleness_limit_versions 5"),
+        page("learner", BUCKETS, FIVE_LATE + "5"),
     ],
 )
 def test_what_is_within_its_bound_is_well(changes):
     assert found(**changes) == []
 
 
-def test_a_run_whose_steps_take_an_hour_is_given_three_hours():
+@pytest.mark.parametrize(("since_s", "num_problems"), [(10_800, 0), (10_803, 1)])
+def test_a_run_whose_steps_take_an_hour_is_given_three_hours(since_s, num_problems):
+    counted = 'rlsd_learner_step_duration_seconds_count{phase="train"} 10'
+    summed = 'rlsd_learner_step_duration_seconds_sum{phase="train"}'
     hourly = (
-        'rlsd_learner_step_duration_seconds_sum{phase="train"} 15\n',
-        'rlsd_learner_step_duration_seconds_sum{phase="train"} 36000\n',
+        f"{LAST_STEP}\n{counted}\n{summed} 15\n",
+        f"rlsd_learner_last_step_timestamp_seconds {1_000_000 - since_s}\n"
+        f"{counted}\n{summed} 36000\n",
     )
-    reading = make_reading(pages={"learner": hourly}, num_steps=20)
-    late = make_view(reading)
-    assert late.step_s == pytest.approx(3600.5)
-    assert problems(late) == []
+    view = make_view(make_reading(pages={"learner": hourly}, num_steps=20))
+    assert view.step_s == pytest.approx(3600.5)
+    assert len(problems(view)) == num_problems
 
 
 def test_a_few_verdicts_say_nothing_about_their_share():

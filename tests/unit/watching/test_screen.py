@@ -32,10 +32,10 @@ def test_every_figure_is_there_and_no_line_is_too_long(width):
     assert max(map(len, text.splitlines())) <= width
     for piece in (
         *("r · rlsd · base", "healthy", "step 10 of 110", "1,800 steps/h", "3 min 20 s left"),
-        *("0.500", "75.0 %", "mixed 75%", "|Δ| 0.25 nats", "λ 0.5", "1.0 % low, 4.0 % high"),
+        *("0.500", "75.0 %", "mixed 75 %", "|Δ| 0.25 nats", "λ 0.5", "1.0 % low, 4.0 % high"),
         *("0.4 %", "p99 0.02", "zero_variance 30", "residual 0 · trained twice 0"),
-        *("60 pass", "no verdict 1.0 %", "busy 75% · no work 25%", "verify 1 (10 s)"),
-        *("3 redeliveries", "0 dead letters", "memory 10%", "learner 10", "teacher –"),
+        *("60 pass", "no verdict 1.0 %", "busy 75 % · no work 25 %", "verify 1 (10 s)"),
+        *("3 redeliveries", "0 dead letters", "memory 10 %", "learner 10", "teacher –"),
         *("rollout 0.3 s", "at most 1 of 1 allowed"),
     ):
         assert piece in " ".join(text.split()), piece
