@@ -213,9 +213,9 @@ def _flow(view: View) -> Iterator[Row]:
         f"{_number(flow.redeliveries, 'd')} redeliveries",
         f"{_number(flow.dead_letters, 'd')} dead letters",
     ]
-    if flow.memory_share is not None:
-        said.append(f"memory {_percent(flow.memory_share)}")
     yield "", Text(" · ".join(said))
+    if flow.memory_share is not None:
+        yield "redis", Text(f"memory {_percent(flow.memory_share)}")
     versions = [
         f"{s.name} {_NOT if s.version is None else s.version}"
         for s in view.services
