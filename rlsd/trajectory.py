@@ -6,7 +6,7 @@ own part filled in (`dataclasses.replace`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -293,6 +293,18 @@ class Group:
     """Why the teacher gave no scores although the plan asked (too-long prefix, …)."""
 
     @property
+    def texts(self) -> list[str]:
+        """What the group is about, for `rlsd.telemetry.withholding`: no log may quote it."""
+        prompt = self.prompt
+        found = [m.content for m in prompt.messages]
+        found += [prompt.reference, prompt.privileged or "", *_strings(prompt.verifier.params)]
+        for trajectory in self.trajectories:
+            found.append(trajectory.text)
+            calls = [c for turn in trajectory.tool_turns for c in turn.calls]
+            found += [text for call in calls for text in (call.arguments, call.answer)]
+        return found
+
+    @property
     def rewards(self) -> list[float | None]:
         """Reward by member; None where the verdict is missing, an error or a timeout."""
         return [
@@ -304,6 +316,19 @@ class Group:
     def num_tokens(self) -> int:
         """Tokens after the prompt of the whole group, those of tools included."""
         return sum(t.num_tokens for t in self.trajectories)
+
+
+def _strings(value: object) -> Iterator[str]:
+    """The texts within a value of JSON."""
+    match value:
+        case str():
+            yield value
+        case Mapping():
+            for inner in value.values():
+                yield from _strings(inner)
+        case list() | tuple():
+            for inner in value:
+                yield from _strings(inner)
 
 
 def group_id_of(index: int) -> str:

@@ -28,6 +28,14 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a value; repeatable."),
 ]
+Watched = Annotated[
+    Path | None,
+    typer.Argument(help="A run's folder; without one, RLSD_*_ADDRESS say where to ask."),
+]
+MetricsPort = Annotated[
+    int,
+    typer.Option(min=1, max=65535, help="Of /metrics on the services' hosts, without a folder."),
+]
 
 
 @app.command()
@@ -298,12 +306,7 @@ def audit(
 
 
 @app.command()
-def why(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(help="A run's folder; without one, RLSD_*_ADDRESS say where to ask."),
-    ] = None,
-) -> None:
+def why(folder: Watched = None) -> None:
     """Say in words what each service waits for, since when, and on whom.
 
     Exit code 1 when one cannot be asked or has stalled.
@@ -313,6 +316,36 @@ def why(
     from rlsd.cli.why import why_command
 
     why_command(folder)
+
+
+@app.command()
+def status(
+    folder: Watched = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    metrics_port: MetricsPort = 9464,
+) -> None:
+    """Say how a run goes: progress, learning, credit, services, queue, and what is wrong.
+
+    Without a folder, metrics are asked for at port 9464 of the hosts in RLSD_*_ADDRESS, and
+    sparklines are missing; of several replicas behind one name, one answers. Exit code 1 when
+    something is wrong or cannot be asked.
+
+    Example: rlsd status runs/RUN
+    """
+    from rlsd.cli.status import status_command
+
+    status_command(folder, as_json=as_json, metrics_port=metrics_port)
+
+
+@app.command()
+def top(folder: Watched = None, metrics_port: MetricsPort = 9464) -> None:
+    """Show `rlsd status` again every two seconds, rates over the last minute; q leaves.
+
+    Example: rlsd top runs/RUN
+    """
+    from rlsd.cli.status import top_command
+
+    top_command(folder, metrics_port=metrics_port)
 
 
 @app.command()

@@ -17,9 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from rlsd.cli.sparkline import sparkline
 from rlsd.local.system import Status
-
-_BARS = "▁▂▃▄▅▆▇█"
 
 
 class RunDisplay:
@@ -83,7 +82,7 @@ class RunDisplay:
             for name, value in _facts(status).items():
                 rows.add_row(f"[dim]{name}[/dim]", value)
             if self._accuracies:
-                bars = "".join(_BARS[min(7, int(a * 8))] for a in self._accuracies[-40:])
+                bars = sparkline(self._accuracies, 40)
                 latest = f"[bold]{self._accuracies[-1]:.1%}[/bold]  {bars}"
                 rows.add_row("[dim]held-out accuracy[/dim]", latest)
         rows.add_row("[dim]now[/dim]", self._event if status is None else status.waiting_for)

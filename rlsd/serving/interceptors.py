@@ -31,12 +31,12 @@ class ErrorStatus(grpc.aio.ServerInterceptor):
             try:
                 return await inner(request, context)
             except RlsdError as error:
-                log.warning("call failed", extra={"method": method, "error": str(error)})
+                log.warning("call failed", extra={"call": method, "reason": str(error)})
                 await context.abort(error.status, str(error))
             except grpc.aio.AbortError:
                 raise
             except Exception as error:
-                log.exception("call crashed", extra={"method": method})
+                log.exception("call crashed", extra={"call": method})
                 await context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
 
         return grpc.unary_unary_rpc_method_handler(

@@ -25,6 +25,7 @@ from rlsd.serving.channel import MESSAGE_LIMIT_BYTES
 from rlsd.serving.http import split_address
 from rlsd.serving.interceptors import ErrorStatus
 from rlsd.telemetry.activity import Activity, Part, State
+from rlsd.telemetry.logs import adopt_libraries
 
 log = logging.getLogger(__name__)
 
@@ -83,12 +84,13 @@ async def serve(
         (service_name, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name), server
     )
     port = _bind(server, config.bind)
+    adopt_libraries()
     activity = activity or Activity()
     async with _stop_event() as stopping, activity.beating(Part.EVENTS):
         await server.start()
         telling = asyncio.create_task(_tell_health(checker, (service_name, ""), lacks))
         await _set_health(checker, (service_name, ""), lacks)
-        log.info("service ready", extra={"service": service_name, "port": port})
+        log.info("service ready", extra={"port": port})
         activity.is_serving = True
         on_ready(port)
         try:
@@ -97,7 +99,7 @@ async def serve(
             telling.cancel()
             await checker.enter_graceful_shutdown()
             await server.stop(config.drain_s)
-            log.info("service stopped", extra={"service": service_name})
+            log.info("service stopped")
 
 
 async def _tell_health(

@@ -25,6 +25,7 @@ from rlsd.streams import metrics
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, GroupStream
 from rlsd.telemetry.activity import Activity, State
+from rlsd.telemetry.logs import work_on
 
 log = logging.getLogger(__name__)
 
@@ -154,6 +155,7 @@ class _Worker:
             self._crashed.append(delivery)
 
     async def _handle(self, delivery: Delivery) -> None:
+        work_on(group_id=delivery.group_id, stage=delivery.stage)
         if delivery.deliveries > self._limits.max_deliveries:
             # Its last workers did not live to report: a group that kills must not do so for ever.
             await self._bury(delivery, f"no outcome after {delivery.deliveries - 1} deliveries")
@@ -162,6 +164,9 @@ class _Worker:
             step = await self._job.process(delivery)
         except RlsdError as error:
             await self._fail(delivery, error)
+        except Exception:
+            log.exception("delivery crashed", extra={"deliveries": delivery.deliveries})
+            raise
         else:
             failpoint("process/advance")
             took_effect = await self._persist(
@@ -170,11 +175,11 @@ class _Worker:
             failpoint("advance/next")
             if not took_effect:  # a zombie's, or sent again after a lost answer
                 metrics.RESULTS_DROPPED.labels(delivery.stage).inc()
-                log.info("result dropped: the group has left", extra=_fields(delivery))
+                log.info("result dropped", extra={"deliveries": delivery.deliveries})
 
     async def _fail(self, delivery: Delivery, error: RlsdError) -> None:
         reason = f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
-        log.warning("delivery failed", extra={**_fields(delivery), "reason": reason})
+        log.warning("delivery failed", extra={"deliveries": delivery.deliveries, "reason": reason})
         if delivery.deliveries >= self._limits.max_deliveries:
             await self._bury(delivery, reason)
             return
@@ -190,7 +195,7 @@ class _Worker:
         took_effect = await self._persist(lambda: self._stream.bury(delivery, reason, payload))
         buried = metrics.DEAD_LETTERS if took_effect else metrics.RESULTS_DROPPED
         buried.labels(delivery.stage).inc()
-        log.error("group buried", extra={**_fields(delivery), "reason": reason})
+        log.error("group buried", extra={"deliveries": delivery.deliveries, "reason": reason})
 
     async def _persist(self, write: Callable[[], Awaitable[_Answer]]) -> _Answer:
         """Write until it succeeds: the work behind it costs more than the wait."""
@@ -218,7 +223,10 @@ class _Worker:
             still_held = self._in_hand.values()
             for delivery in lost:
                 if delivery in still_held:  # else it was finished while the beat was under way
-                    log.warning("claim lost", extra=_fields(delivery))
+                    log.warning(
+                        "claim lost",
+                        extra={"group_id": delivery.group_id, "stage": self._job.stage},
+                    )
 
     async def _drain(self) -> None:
         if self._in_hand:
@@ -235,7 +243,10 @@ class _Worker:
                     await self._stream.retry(delivery, self._job.consumer, delay_s=0.0)
         except (StreamError, TimeoutError) as error:
             left = len(self._interrupted) + len(self._crashed)
-            log.warning("deliveries left pending", extra={"num_left": left, "reason": str(error)})
+            log.warning(
+                "deliveries left pending",
+                extra={"stage": self._job.stage, "num_groups": left, "reason": str(error)},
+            )
 
 
 class _Outage:
@@ -282,11 +293,3 @@ class _Pauses:
 
 async def _wait_for(event: asyncio.Event) -> None:
     await event.wait()
-
-
-def _fields(delivery: Delivery) -> dict[str, object]:
-    return {
-        "group_id": delivery.group_id,
-        "stage": delivery.stage,
-        "deliveries": delivery.deliveries,
-    }

@@ -66,8 +66,8 @@ def create_app(  # noqa: PLR0913  each argument is an option of the service
     access = Access(bearer=bearer_file, hmac_keys=hmac_files)
     if access.is_open and not has_client_certificates:
         log.warning(
-            "everybody who reaches this verifier may ask it; "
-            "set bearer_file, hmac_files or client_ca"
+            "everybody may ask this verifier",
+            extra={"remedy": "set bearer_file, hmac_files or client_ca"},
         )
     judging = Judging(check, name=name, version=version, max_concurrency=max_concurrency)
     answers = Answers(size=remembered)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from rlsd.config import RunConfig
 from rlsd.errors import ServiceError
+from rlsd.telemetry.withholding import Withholding
 from rlsd.trajectory import Group, GroupPlan, Prompt, SamplingParams
 from services.learner.leakage import Leaks
 from services.learner.stages import CalledStages
@@ -115,7 +116,7 @@ def _mean_reward(groups: Sequence[Group]) -> float:
     rewards = [r for g in groups for r in g.rewards if r is not None]
     if not rewards:
         reasons = [t.verdict.reason for g in groups for t in g.trajectories if t.verdict]
-        raise ServiceError(
-            f"evaluation: no verdict could be had ({reasons[:1]}); mend the verifier"
-        )
+        texts = [text for g in groups for text in g.texts]
+        cause = Withholding(texts)(reasons[0]) if reasons else "no trajectories"
+        raise ServiceError(f"evaluation: no verdict could be had ({cause}); mend the verifier")
     return sum(rewards) / len(rewards)

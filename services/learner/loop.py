@@ -27,6 +27,7 @@ from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
 from rlsd.staleness import staleness
 from rlsd.telemetry.activity import Activity, Part, State
+from rlsd.telemetry.withholding import Withholding
 from rlsd.trajectory import (
     Group,
     GroupOutcome,
@@ -184,7 +185,7 @@ class Learner:
                     await self._readmit_lost()
                     quiet.reset()
             except StreamError as error:
-                log.warning("queues unreachable", extra={"reason": str(error)})
+                log.warning("redis unreachable", extra={"reason": str(error)})
                 self.activity.enter(State.WAITING_FOR_QUEUES, f"Redis: {error}")
                 if deadline.passed:
                     raise
@@ -214,7 +215,7 @@ class Learner:
         waiting = sorted(self.ledger.in_flight - set(self._ready))
         lost = await self._stages.lost([group_id_of(i) for i in waiting])
         if lost:
-            log.warning("groups readmitted", extra={"num": len(lost)})
+            log.warning("groups readmitted", extra={"num_groups": len(lost)})
             metrics.READMITTED.inc(len(lost))
             await self._send([index_of(group_id) for group_id in lost])
 
@@ -341,7 +342,7 @@ class Learner:
         try:
             await self._stages.settle(groups)
         except StreamError as error:
-            log.warning("queues unreachable", extra={"reason": str(error)})
+            log.warning("redis unreachable", extra={"reason": str(error)})
 
     async def _publish(self, version: int) -> None:
         await self._lead(Command.PUBLISH, version)
@@ -392,7 +393,7 @@ class Learner:
         metrics.LEAKAGE.set(evaluation.leakage)
         log.info(
             "evaluated",
-            extra={"step": self.step, "greedy_accuracy": evaluation.greedy_accuracy},
+            extra={"step": self.step, "held_out_accuracy": evaluation.greedy_accuracy},
         )
 
     # --- records -------------------------------------------------------------------------------
@@ -446,7 +447,10 @@ class Learner:
         await self._lead(Command.STOP)
         self._thread.shutdown(wait=True)
         self._run_log.summary(self._summary(interrupted=interrupted))
-        log.info("run interrupted" if interrupted else "run done", extra={"step": self.step})
+        if interrupted:
+            log.info("run interrupted", extra={"step": self.step})
+        else:
+            log.info("run done", extra={"step": self.step})
 
     def _summary(self, *, interrupted: bool) -> dict[str, Any]:
         evaluations = self._run_log.evaluations()
@@ -503,7 +507,8 @@ def _hopeless(groups: list[Group]) -> str | None:
         return None
     causes = [g.reason for g in failed]
     causes += [t.verdict.reason for g in groups for t in g.trajectories if t.verdict is not None]
-    return causes[0] if causes else "no trajectories"
+    texts = [text for g in groups for text in g.texts]
+    return Withholding(texts)(causes[0]) if causes else "no trajectories"
 
 
 class _Deadline:

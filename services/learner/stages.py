@@ -114,7 +114,14 @@ class QueuedStages:
             async with asyncio.timeout(_HAND_BACK_S):
                 await self._stream.release(list(self._held.values()), self._consumer)
         except (StreamError, TimeoutError) as error:
-            log.warning("deliveries left pending", extra={"reason": str(error)})
+            log.warning(
+                "deliveries left pending",
+                extra={
+                    "stage": Stage.TRAIN,
+                    "num_groups": len(self._held),
+                    "reason": str(error),
+                },
+            )
 
     async def depths(self) -> dict[str, int]:
         """Entries by stage."""

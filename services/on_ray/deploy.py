@@ -103,7 +103,7 @@ def _watch(name: str, stopping: threading.Event) -> None:
         if found.status.value != said or waits:
             said, said_at = found.status.value, now
             replicas = {x: dict(y.replica_states) for x, y in found.deployments.items()}
-            log.info("application", extra={"status": said, "replicas": replicas})
+            log.info("application changed", extra={"status": said, "replicas": replicas})
 
 
 def _last_line(words: str) -> str:

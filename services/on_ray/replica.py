@@ -155,11 +155,11 @@ class Replica:
             assert self._service is not None
             ready = self._service.probes.ready()
             if ready.status is HTTPStatus.OK:
-                log.info("replica ready", extra={"says": ready.words})
+                log.info("replica ready", extra={"reason": ready.words})
                 return
             if clock() - said_at >= _SAY_EVERY_S:
                 said_at = clock()
-                log.info("replica not ready yet", extra={"says": ready.words})
+                log.info("replica not ready yet", extra={"reason": ready.words})
             await asyncio.sleep(_LOOK_EVERY_S)
 
 

@@ -15,6 +15,7 @@ from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
 from rlsd.telemetry.activity import Activity
+from rlsd.telemetry.logs import work_on
 from rlsd.trajectory import Group, Trajectory
 from rlsd.wire.convert import (
     activity_to_proto,
@@ -57,6 +58,7 @@ class RolloutService(rpc.RolloutServiceServicer):
 
     async def _generate(self, group: Group) -> Group:
         started = time.monotonic()
+        work_on(group.texts, group_id=group.group_id)
         messages, conversation = policy_messages(group.prompt), self._conversation
         tokenize = conversation.tokenize if conversation else self._engine.tokenize
         if group.prompt.images:  # loading them takes a while

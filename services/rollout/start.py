@@ -90,8 +90,8 @@ async def _open_conversation(
     )
     if not chat.shows_tools:
         log.warning(
-            "the chat template does not show tools: the policy must know them by itself",
-            extra={"tools": sorted(tools.use)},
+            "the chat template does not show tools",
+            extra={"tools": sorted(tools.use), "remedy": "the policy must know them by itself"},
         )
     address = Addresses.from_environment().verifier
     async with open_toolbox(tools, verifier=address) as toolbox:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rlsd.images.placing import Chat
+from rlsd.telemetry.logs import withhold
 from rlsd.trajectory import (
     FinishReason,
     FloatArray,
@@ -131,6 +132,7 @@ class _Drawn:
         start = self.num_tokens
         self._append(turn.token_ids, turn.rollout_logprobs)
         self._text = turn.text
+        withhold(turn.text)
         self._versions |= {turn.min_policy_version, turn.max_policy_version}
         whole = VersionSpan(version=turn.min_policy_version, start=0, end=len(turn.token_ids))
         self._spans += [

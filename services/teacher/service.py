@@ -10,6 +10,7 @@ from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
 from rlsd.telemetry.activity import Activity
+from rlsd.telemetry.logs import work_on
 from rlsd.trajectory import Group
 from rlsd.wire.convert import (
     activity_to_proto,
@@ -34,6 +35,7 @@ class TeacherService(rpc.TeacherServiceServicer):
 
     async def score(self, group: Group) -> Group:
         """The group with the teacher's scores filled in."""
+        work_on(group.texts, group_id=group.group_id)
         started = time.monotonic()
         with self._activity.working():
             scored = await self._scorer.score(group)

@@ -8,6 +8,7 @@ from rlsd.routing import Route, route
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
 from rlsd.telemetry.activity import Activity
+from rlsd.telemetry.logs import work_on
 from rlsd.trajectory import Group, GroupOutcome
 from rlsd.wire.convert import (
     activity_to_proto,
@@ -52,6 +53,7 @@ class VerifierService(rpc.VerifierServiceServicer):
         self, request: pb.CheckRequest, context: grpc.ServicerContext
     ) -> pb.CheckResponse:
         """One completion outside any run."""
+        work_on([request.completion, request.reference])
         verdict = await self._verifier.check(
             spec_from_proto(request.verifier), request.completion, request.reference
         )
@@ -66,6 +68,7 @@ class VerifierService(rpc.VerifierServiceServicer):
         )
 
     async def _verify(self, group: Group) -> Group:
+        work_on(group.texts, group_id=group.group_id)
         with self._activity.working():
             return await self._verifier.verify_group(group)
 

@@ -48,6 +48,6 @@ async def greet(engine: InferenceEngine, *, url: str, tempered: str, seeded: str
         )
     if drawn.token_ids.tolist() != again.token_ids.tolist():
         log.warning(
-            "the engine's server does not heed seeds: a run cannot be repeated to the token",
-            extra={"url": url, "remedy": seeded},
+            "the engine's server does not heed seeds",
+            extra={"address": url, "remedy": seeded},
         )

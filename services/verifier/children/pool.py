@@ -19,7 +19,7 @@ from typing import Any, Self
 from rlsd.errors import VerifierError, boundary
 from services.verifier.children.frames import HEADER, body_length, pack
 
-_LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 _START_TIMEOUT_S = 60.0
 _CHILD = "services.verifier.children.child"
 _KEPT_ENVIRONMENT = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
@@ -135,7 +135,9 @@ class Child:
                 f"{self._name} does not start ({cause}); is rlsd[verifier] installed?"
             ) from cause
         if ready["lacks"]:
-            _LOG.warning("%s is less confined: no %s here", self._name, ", ".join(ready["lacks"]))
+            log.warning(
+                "child is less confined", extra={"child": self._name, "lacks": ready["lacks"]}
+            )
         self._is_ready = True
 
     async def ask(self, question: dict[str, Any], *, timeout_s: float) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from services.verifier.sandbox.ending import (
 from services.verifier.sandbox.selftest import holes
 from services.verifier.sandbox.tier import Tier
 
-_LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 PROVE_EVERY_S = 300.0
 """A self-test costs about 0.1 s of a processor."""
 _AGAIN_S = 10.0
@@ -138,9 +138,9 @@ class ProvenSandbox:
                 break
             await asyncio.sleep(_PAUSE_S)
         if found and not self.lacks:
-            _LOG.error("no more verdicts about code: %s", found)
+            log.error("no more verdicts about code", extra={"reason": found})
         elif self.lacks and not found:
-            _LOG.warning("verdicts about code again: the self-test finds nothing any more")
+            log.warning("verdicts about code again")
         self.lacks = f"the sandbox failed its self-test: {found}" if found else ""
         self._is_in_doubt = False
 

@@ -197,7 +197,7 @@ class WatchedJudge:
     def _doubt(self, state: CanaryState, why: str) -> None:
         self._why = why
         self._num_doubts += 1
-        log.error("verifier not believed", extra={"verifier": self._name, "why": why})
+        log.error("verifier not believed", extra={"verifier": self._name, "reason": why})
         self._enter(state)
 
     def _enter(self, state: CanaryState) -> None:

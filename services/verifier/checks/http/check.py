@@ -57,8 +57,11 @@ async def open_http(setup: Setup) -> AsyncIterator[Kind]:
                 judge = await stack.enter_async_context(watched(name, section, judge))
             else:
                 log.warning(
-                    "no canary_file: a verifier that says the same to everything is not noticed",
-                    extra={"verifier": name},
+                    "no canary_file",
+                    extra={
+                        "verifier": name,
+                        "reason": "a verifier that says the same to everything is not noticed",
+                    },
                 )
             judges[name] = judge
         check = HttpCheck(judges)

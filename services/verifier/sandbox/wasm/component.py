@@ -33,7 +33,7 @@ _KEPT_ENVIRONMENT = ("PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "PA
 _ROOT: Final = Path(__file__).resolve().parents[4]
 _WRITABLE_BY_OTHERS: Final = 0o022
 
-_LOG = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 async def find_component(jobs: Sequence[str]) -> Path:
@@ -46,7 +46,7 @@ async def find_component(jobs: Sequence[str]) -> Path:
         raise SandboxError("wasmtime is not installed; install rlsd[wasm]")
     path = component_path(jobs)
     if not path.exists():
-        _LOG.warning("the component of sandbox tier T3 is built, once: %s", path)
+        log.warning("component is built", extra={"path": str(path)})
         await _built(jobs)
     refuse_strangers(path)
     return path
