@@ -32,6 +32,7 @@ from services.learner.method import configured_method
 from services.learner.run_log import RunLog
 from services.learner.service import LearnerService
 from services.learner.stages import CalledStages, QueuedStages, Stages
+from services.learner.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -57,9 +58,9 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
         activity = Activity(stall_after_s=config.run.stall_after_s)
         rank.policy.pulse = activity.tick
         stack.enter_context(probes_endpoint(metrics, Probes(activity=activity)))
-        addresses = Addresses.from_environment()
+        addresses, traces = Addresses.from_environment(), Traces(config.run.id)
         calls = await stack.enter_async_context(
-            CalledStages(addresses, timeout_s=config.learner.stage_timeout_s)
+            CalledStages(addresses, traces, timeout_s=config.learner.stage_timeout_s)
         )
         stages: Stages = calls
         if config.run.transport == "redis":
@@ -68,7 +69,8 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
             )
             stack.push_async_callback(stream.aclose)
             await stream.ping()
-            stages = queued = QueuedStages(stream, consumer=f"learner-{os.getpid()}")
+            consumer = f"learner-{os.getpid()}"
+            stages = queued = QueuedStages(stream, traces, consumer=consumer)
             stack.push_async_callback(queued.hand_back)
         evaluator = None
         if config.data.held_out is not None:
@@ -81,6 +83,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
             evaluator,
             run_log=RunLog(config.run_dir),
             lease=Lease(config.run_dir),
+            traces=traces,
             activity=activity,
         )
         service = LearnerService(learner, run_id=config.run.id)

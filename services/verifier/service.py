@@ -7,6 +7,7 @@ import grpc
 from rlsd.routing import Route, route
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
+from rlsd.telemetry import tracing
 from rlsd.telemetry.activity import Activity
 from rlsd.trajectory import Group, GroupOutcome
 from rlsd.wire.convert import (
@@ -67,7 +68,9 @@ class VerifierService(rpc.VerifierServiceServicer):
 
     async def _verify(self, group: Group) -> Group:
         with self._activity.working():
-            return await self._verifier.verify_group(group)
+            verified = await self._verifier.verify_group(group)
+        tracing.describe(verified)
+        return verified
 
 
 def _counted(routed: Route) -> Route:
