@@ -73,19 +73,25 @@ class Sdk:
     @contextlib.contextmanager
     def span(
         self, name: str, parent: str, kind: Kind, attributes: Attributes
-    ) -> Iterator[trace.Span]:
-        """A current span; only the type of what is raised stands on it."""
-        context = trace.set_span_in_context(_remote(parent)) if parent else None
+    ) -> Iterator[None]:
+        """A current span; only the type of what is raised stands on it.
+
+        Below nothing, there is none: what an evaluation asks for belongs to no group.
+        """
+        above = _remote(parent) if parent else trace.get_current_span()
+        if not above.get_span_context().is_valid:
+            yield
+            return
         with self._tracer.start_as_current_span(
             name,
-            context=context,
+            context=trace.set_span_in_context(above),
             kind=_KINDS[kind],
             attributes=self._bound(attributes),
             record_exception=False,
             set_status_on_exception=False,
         ) as started:
             try:
-                yield started
+                yield
             except BaseException as error:
                 started.set_attribute(Attribute.ERROR_TYPE.value, _error_type(error))
                 started.set_status(trace.StatusCode.ERROR)

@@ -104,7 +104,7 @@ def span(
     """Be the current span of this task; what raises leaves its type on it, and nothing else.
 
     Args:
-        parent: traceparent; without one, the current span.
+        parent: traceparent; without one, the current span, and without that there is no span.
     """
     if _sdk is None:
         yield
