@@ -31,8 +31,13 @@ class Span:
     attributes: dict[str, Any]
     links: list[tuple[str, str]]
     is_error: bool
-    raw: str
-    """Everything that was sent about it, for looking through."""
+    sent: Any
+    """The message."""
+
+    @property
+    def raw(self) -> str:
+        """Everything that was sent about it, for looking through."""
+        return str(self.sent)
 
 
 class Receiver(rpc.TraceServiceServicer):
@@ -76,9 +81,9 @@ class Receiver(rpc.TraceServiceServicer):
 
 
 @contextlib.contextmanager
-def receiving() -> Iterator[Receiver]:
+def receiving(receiver: Receiver | None = None) -> Iterator[Receiver]:
     """On a port of its own for as long as the context lasts."""
-    receiver = Receiver()
+    receiver = receiver or Receiver()
     server = grpc.server(ThreadPoolExecutor(4))
     rpc.add_TraceServiceServicer_to_server(receiver, server)
     receiver.endpoint = f"http://127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
@@ -102,7 +107,7 @@ def _span(service: str, span: Any) -> Span:
         attributes=_values(span.attributes),
         links=[(link.trace_id.hex(), link.span_id.hex()) for link in span.links],
         is_error=span.status.code == 2,
-        raw=str(span),
+        sent=span,
     )
 
 

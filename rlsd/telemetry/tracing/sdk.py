@@ -71,9 +71,7 @@ class Sdk:
         return found.decision is Decision.RECORD_AND_SAMPLE
 
     @contextlib.contextmanager
-    def span(
-        self, name: str, parent: str, kind: Kind, attributes: Attributes
-    ) -> Iterator[None]:
+    def span(self, name: str, parent: str, kind: Kind, attributes: Attributes) -> Iterator[None]:
         """A current span; only the type of what is raised stands on it.
 
         Below nothing, there is none: what an evaluation asks for belongs to no group.

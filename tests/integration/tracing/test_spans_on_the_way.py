@@ -221,13 +221,15 @@ async def test_what_an_outside_verifier_says_is_on_no_span(collector):
 
 async def test_an_engines_server_hears_of_the_span_that_asks_it(collector):
     parent = tracing.root_traceparent(group_ids("r", "g"))
-    async with hostile_server(saying({})) as server:
-        async with ServerConnection(
+    async with (
+        hostile_server(saying({})) as server,
+        ServerConnection(
             f"http://127.0.0.1:{server.port}", max_requests=1, timeout_s=5
-        ) as connection:
-            await connection.order("/outside_any_group")
-            with tracing.span("rollout.generate", parent=parent):
-                await connection.order("/within_one")
+        ) as connection,
+    ):
+        await connection.order("/outside_any_group")
+        with tracing.span("rollout.generate", parent=parent):
+            await connection.order("/within_one")
     collector.wait_for(lambda r: r.spans)
     (span,) = collector.spans
     assert "traceparent" not in server.received[0].headers
