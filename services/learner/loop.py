@@ -252,7 +252,6 @@ class Learner:
             self._early.append(decided)
             self.ledger.resolve(decided)
             await self._stages.settle([decided])
-            self._traces.rejected_early(decided)
             return
         self._ready[group.index] = group  # decided when it is consumed: it may grow stale yet
 

@@ -54,10 +54,6 @@ class Traces:
         if tracing.is_on() and (mark := Mark.read(trace)) is not None:
             self._back.setdefault(group_id, _Back(mark, time.time_ns()))
 
-    def rejected_early(self, group: Group) -> None:
-        """It ends before its step does."""
-        self._end(group, {})
-
     def forget(self, group: Group) -> None:
         """It came back although it has its outcome."""
         self._back.pop(group.group_id, None)
