@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -47,9 +47,11 @@ class Receiver(rpc.TraceServiceServicer):
         self._spans: list[Span] = []
         self._lock = threading.Lock()
         self.resources = ""
+        self.before_answering: Callable[[], object] = lambda: None
         self.endpoint = ""
 
     def Export(self, request, context):
+        self.before_answering()
         with self._lock:
             for resource_spans in request.resource_spans:
                 resource = _values(resource_spans.resource.attributes)

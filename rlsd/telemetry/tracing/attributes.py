@@ -25,8 +25,6 @@ class Attribute(StrEnum):
     """Oldest version that drew a token of the group."""
     MAX_POLICY_VERSION = "rlsd.max_policy_version"
     """Newest version that drew a token of the group."""
-    REQUIRED_POLICY_VERSION = "rlsd.required_policy_version"
-    """What the sampler must hold at least."""
     OUTCOME = "rlsd.outcome"
     """trained, rejected or failed."""
     REASON = "rlsd.reason"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from rlsd.telemetry.tracing.attributes import Attribute
+from rlsd.telemetry.tracing.attributes import Attribute, Attributes
 from rlsd.telemetry.tracing.spans import annotate, is_on
 
 if TYPE_CHECKING:
@@ -13,34 +13,31 @@ if TYPE_CHECKING:
 
 
 def describe(group: Group) -> None:
-    """Say on the current span what the group holds by now."""
+    """Say on the current span which group it is and what the stage has added to it."""
     if is_on():
-        annotate(_attributes(group))
+        annotate({Attribute.GROUP_ID: group.group_id, **_added(group)})
 
 
-def _attributes(group: Group) -> dict[Attribute, str | int | bool]:
-    found: dict[Attribute, str | int | bool] = {
-        Attribute.GROUP_ID: group.group_id,
-        Attribute.GROUP_INDEX: group.index,
-        Attribute.REQUIRED_POLICY_VERSION: group.required_policy_version,
-        Attribute.TRAJECTORIES: len(group.trajectories),
-    }
-    if group.prompt_token_ids is not None:
-        found[Attribute.PROMPT_TOKENS] = len(group.prompt_token_ids)
-    if group.trajectories:
-        trajectories = group.trajectories
-        found[Attribute.COMPLETION_TOKENS] = sum(t.num_sampled for t in trajectories)
-        found[Attribute.TOOL_CALLS] = sum(len(t.calls) for t in trajectories)
-        found[Attribute.MIN_POLICY_VERSION] = min(t.min_policy_version for t in trajectories)
-        found[Attribute.MAX_POLICY_VERSION] = max(t.max_policy_version for t in trajectories)
-    verdicts = Counter(t.verdict.outcome.value for t in group.trajectories if t.verdict)
-    if verdicts:
-        found[Attribute.VERDICTS_SCORED] = verdicts["scored"]
-        found[Attribute.VERDICTS_ERROR] = verdicts["error"]
-        found[Attribute.VERDICTS_TIMEOUT] = verdicts["timeout"]
-    versions = {t.scores.teacher_version for t in group.trajectories if t.scores}
-    if versions:
-        found[Attribute.TEACHER_VERSION] = max(versions)
+def _added(group: Group) -> Attributes:
+    trajectories = group.trajectories
     if group.teacher_skipped:
-        found[Attribute.TEACHER_SKIPPED] = True
-    return found
+        return {Attribute.TEACHER_SKIPPED: True}
+    if versions := {t.scores.teacher_version for t in trajectories if t.scores}:
+        return {Attribute.TEACHER_VERSION: max(versions)}
+    if verdicts := Counter(t.verdict.outcome.value for t in trajectories if t.verdict):
+        return {
+            Attribute.VERDICTS_SCORED: verdicts["scored"],
+            Attribute.VERDICTS_ERROR: verdicts["error"],
+            Attribute.VERDICTS_TIMEOUT: verdicts["timeout"],
+        }
+    drawn: dict[Attribute, str | int | bool] = {
+        Attribute.PROMPT_TOKENS: 0
+        if group.prompt_token_ids is None
+        else len(group.prompt_token_ids),
+        Attribute.COMPLETION_TOKENS: sum(t.num_sampled for t in trajectories),
+        Attribute.MIN_POLICY_VERSION: min(t.min_policy_version for t in trajectories),
+        Attribute.MAX_POLICY_VERSION: max(t.max_policy_version for t in trajectories),
+    }
+    if num_calls := sum(len(t.calls) for t in trajectories):
+        drawn[Attribute.TOOL_CALLS] = num_calls
+    return drawn

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 
@@ -177,16 +178,25 @@ def test_spans_that_find_no_receiver_are_counted_and_hold_nobody_up(monkeypatch)
         assert time.monotonic() < deadline
         time.sleep(0.05)
     assert dropped() == before + 10
+    stop_tracing()
+
+
+def test_a_receiver_that_does_not_answer_keeps_no_process_from_ending(receiver):
+    ended = threading.Event()
+    receiver.before_answering = lambda: ended.wait(30)
+    start_tracing("rlsd-test")
     tracing.record_root("group", group_ids("r", "g"), start_ns=1, attributes={})
     started = time.monotonic()
     stop_tracing(within_s=0.5)
-    assert time.monotonic() - started < 2
+    took_s = time.monotonic() - started
+    ended.set()
+    assert 0.4 < took_s < 4
 
 
 def test_a_full_queue_drops_and_counts_what_it_drops(receiver, monkeypatch):
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "16")
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "16")
-    monkeypatch.setattr(receiver, "Export", slowly(receiver.Export))
+    receiver.before_answering = lambda: time.sleep(0.2)
     before, started = dropped(), time.monotonic()
     start_tracing("rlsd-test")
     for _ in range(500):
@@ -196,14 +206,6 @@ def test_a_full_queue_drops_and_counts_what_it_drops(receiver, monkeypatch):
     num_dropped = dropped() - before
     assert num_dropped > 300
     assert len(receiver.spans) + num_dropped == 500
-
-
-def slowly(export):
-    def answer(request, context):
-        time.sleep(0.2)
-        return export(request, context)
-
-    return answer
 
 
 def test_a_measurement_within_a_sampled_span_has_its_trace_as_exemplar(collector):
