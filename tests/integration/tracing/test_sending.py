@@ -81,7 +81,8 @@ def test_without_an_endpoint_we_import_nothing_of_opentelemetry(monkeypatch):
 import sys
 from rlsd.telemetry.process import prepare_process
 prepare_process("rollout")
-import services.rollout.start, services.teacher.start, services.learner.start
+import rlsd.serving.service, rlsd.serving.process, rlsd.inference.server.connection
+import rlsd.verifier_client.client, services.verifier.service, services.learner.stages
 from rlsd.telemetry import tracing
 from services.learner.traces import Traces
 with tracing.span("verify", parent="00-" + "1" * 32 + "-" + "2" * 16 + "-01"):
@@ -89,7 +90,7 @@ with tracing.span("verify", parent="00-" + "1" * 32 + "-" + "2" * 16 + "-01"):
 assert Traces("r").dispatched("g") == ""
 ours = ("rlsd.telemetry.tracing.sdk", "opentelemetry.sdk.trace", "opentelemetry.exporter")
 print([m for m in sys.modules if m.startswith(ours)])
-"""  # redis and transformers import its metrics where they find them
+"""  # redis imports its metrics where it finds them
     for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"):
         monkeypatch.delenv(name, raising=False)
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
