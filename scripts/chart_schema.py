@@ -220,6 +220,7 @@ def values() -> Json:
             namespace=NAME,
             podMonitor=closed(enabled=BOOL, interval=texts(pattern="^[0-9]+[sm]$"), labels=STRINGS),
         ),
+        "tracing": closed(endpoint=texts(pattern=r"^(https?://[^\s]+)?$"), egress=many(PEER)),
         "kueue": closed(queueName=NAME),
         "tests": closed(contract=BOOL),
     }

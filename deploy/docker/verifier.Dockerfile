@@ -8,7 +8,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY rlsd rlsd
 COPY services services
 RUN python3 -m venv /opt/rlsd \
- && /opt/rlsd/bin/pip install --no-cache-dir -c constraints.txt '.[verifier,wasm,postgres]'
+ && /opt/rlsd/bin/pip install --no-cache-dir -c constraints.txt '.[verifier,wasm,postgres,tracing]'
 # The component of sandbox tier T3, so that no pod has to build it.
 ENV RLSD_WASM_DIR=/opt/rlsd/wasm
 RUN /opt/rlsd/bin/python -m services.verifier.checks.code.prepare \

@@ -13,6 +13,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from rlsd.errors import ServiceError
+from rlsd.serving.interceptors import ClientSpans, with_metadata
+from rlsd.telemetry import tracing
 
 MESSAGE_LIMIT_BYTES = 256 * 1024 * 1024
 """Sixteen completions of 32k tokens with 64 support tokens each just fit."""
@@ -60,16 +62,7 @@ class _ToApplication(grpc.aio.UnaryUnaryClientInterceptor):
         request: Any,
     ) -> Any:
         """The same call with one more word of metadata."""
-        metadata = grpc.aio.Metadata(*(client_call_details.metadata or ()))
-        metadata.add("application", self._application)
-        details = client_call_details
-        named = grpc.aio.ClientCallDetails(
-            details.method,
-            details.timeout,
-            metadata,
-            details.credentials,
-            details.wait_for_ready,
-        )
+        named = with_metadata(client_call_details, application=self._application)
         return await continuation(named, request)
 
 
@@ -79,9 +72,12 @@ def open_channel(address: str) -> grpc.aio.Channel:
     gRPC itself retries UNAVAILABLE with jitter inside the deadline.
     """
     behind = _BEHIND_PROXY.fullmatch(address)
+    interceptors: list[grpc.aio.ClientInterceptor] = [ClientSpans()] if tracing.is_on() else []
+    if behind:
+        interceptors.append(_ToApplication(behind["application"]))
     return grpc.aio.insecure_channel(
         behind["proxy"] if behind else address,
-        interceptors=[_ToApplication(behind["application"])] if behind else None,
+        interceptors=interceptors or None,
         options=[
             ("grpc.service_config", _SERVICE_CONFIG),
             ("grpc.max_receive_message_length", MESSAGE_LIMIT_BYTES),

@@ -23,7 +23,8 @@ from grpc_reflection.v1alpha import reflection
 from rlsd.errors import ConfigError
 from rlsd.serving.channel import MESSAGE_LIMIT_BYTES
 from rlsd.serving.http import split_address
-from rlsd.serving.interceptors import ErrorStatus
+from rlsd.serving.interceptors import ErrorStatus, ServerSpans
+from rlsd.telemetry import tracing
 from rlsd.telemetry.activity import Activity, Part, State
 from rlsd.telemetry.logs import adopt_libraries
 
@@ -69,7 +70,8 @@ async def serve(
         ExceptionGroup: a background loop raised; the server has been drained first.
     """
     server = grpc.aio.server(
-        interceptors=[ErrorStatus()],
+        # The spans are inside: they see the error before it is a status.
+        interceptors=[ErrorStatus(), ServerSpans()] if tracing.is_on() else [ErrorStatus()],
         maximum_concurrent_rpcs=config.max_concurrent_rpcs,
         options=[
             ("grpc.so_reuseport", 0),  # else two services share a port and each gets half the calls

@@ -20,6 +20,7 @@ from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance, Job, Limits, work
 from rlsd.telemetry.activity import Activity
 from rlsd.telemetry.process import prepare_process
+from rlsd.telemetry.tracing import stop_tracing
 from rlsd.wire.convert import encode_failed
 
 _DRAIN_S = 3.0
@@ -88,7 +89,7 @@ def stage_worker(
 
 @contextlib.contextmanager
 def exit_on_error(service: str) -> Iterator[None]:
-    """Turn an error of ours into one line on standard error and its exit code."""
+    """Turn an error of ours into one line on standard error and its exit code; send last spans."""
     failure: BaseException | None = None
     try:
         yield
@@ -96,6 +97,8 @@ def exit_on_error(service: str) -> Iterator[None]:
         failure = errors
         while isinstance(failure, BaseExceptionGroup):
             failure = failure.exceptions[0]
+    finally:
+        stop_tracing()
     if failure is not None:
         sys.stderr.write(f"rlsd {service}: {failure}\n")
         if isinstance(failure, RlsdError | UnfitError):

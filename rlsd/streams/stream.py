@@ -31,7 +31,7 @@ class Entry:
     payload: bytes
     """The encoded group; opaque to the transport."""
     trace: str = ""
-    """Trace context, handed on from stage to stage."""
+    """Handed on from stage to stage (`rlsd.telemetry.tracing.Mark`); empty while not traced."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

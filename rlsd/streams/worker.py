@@ -22,6 +22,7 @@ from typing import TypeVar
 from rlsd.errors import RlsdError, StreamError
 from rlsd.failpoints import failpoint
 from rlsd.streams import metrics
+from rlsd.streams.spans import sent_on, waited, worked_on
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, GroupStream
 from rlsd.telemetry.activity import Activity, State
@@ -156,12 +157,14 @@ class _Worker:
 
     async def _handle(self, delivery: Delivery) -> None:
         work_on(group_id=delivery.group_id, stage=delivery.stage)
+        waited(delivery)
         if delivery.deliveries > self._limits.max_deliveries:
             # Its last workers did not live to report: a group that kills must not do so for ever.
             await self._bury(delivery, f"no outcome after {delivery.deliveries - 1} deliveries")
             return
         try:
-            step = await self._job.process(delivery)
+            with worked_on(delivery):
+                step = await self._job.process(delivery)
         except RlsdError as error:
             await self._fail(delivery, error)
         except Exception:
@@ -169,8 +172,9 @@ class _Worker:
             raise
         else:
             failpoint("process/advance")
+            done = sent_on(delivery)
             took_effect = await self._persist(
-                lambda: self._stream.advance(delivery, step.to_stage, step.payload)
+                lambda: self._stream.advance(done, step.to_stage, step.payload)
             )
             failpoint("advance/next")
             if not took_effect:  # a zombie's, or sent again after a lost answer
@@ -192,7 +196,8 @@ class _Worker:
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         payload = self._job.on_dead(delivery, reason)
-        took_effect = await self._persist(lambda: self._stream.bury(delivery, reason, payload))
+        done = sent_on(delivery)
+        took_effect = await self._persist(lambda: self._stream.bury(done, reason, payload))
         buried = metrics.DEAD_LETTERS if took_effect else metrics.RESULTS_DROPPED
         buried.labels(delivery.stage).inc()
         log.error("group buried", extra={"deliveries": delivery.deliveries, "reason": reason})

@@ -1,4 +1,4 @@
-"""What every service process does first: threads, logs, its end with its parent."""
+"""What every service process does first: threads, logs, traces, its end with its parent."""
 
 from __future__ import annotations
 
@@ -6,19 +6,26 @@ import ctypes
 import os
 import signal
 
-from rlsd.telemetry.logs import configure_logs
+from rlsd.telemetry.logs import configure_logs, join_traces
+from rlsd.telemetry.tracing import exemplar, start_tracing
 
 _PR_SET_PDEATHSIG = 1
 
 
 def prepare_process(service: str, *, run_id: str = "", threads: int = 1) -> None:
-    """Set up logs and the compute-thread limit; must run before torch is imported.
+    """Set up logs, traces and the compute-thread limit; must run before torch is imported.
 
     With `RLSD_DIE_WITH_PARENT` set (local mode does), the process ends when its parent does, so a
     killed `rlsd run` leaves nothing behind.
+
+    Raises:
+        ConfigError: spans are to go where none can be sent.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
     configure_logs(service, run_id=run_id, level=os.environ.get("RLSD_LOG_LEVEL", "INFO"))
+    if os.environ.get("RANK", "0") == "0":  # the other ranks of a learner make no spans
+        start_tracing(f"rlsd-{service}", run_id=run_id)
+        join_traces(lambda: exemplar() or {})
     if os.environ.get("RLSD_DIE_WITH_PARENT"):
         end_with_parent(signal.SIGTERM)
 

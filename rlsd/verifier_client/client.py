@@ -21,7 +21,9 @@ from dataclasses import dataclass
 
 from rlsd.config import HttpVerifierSection
 from rlsd.errors import ConfigError, VerifierError
+from rlsd.telemetry import tracing
 from rlsd.telemetry.activity import WORTH_SAYING_S, Obstacle
+from rlsd.telemetry.tracing import Attribute, Attributes, Kind
 from rlsd.verifier_client import metrics
 from rlsd.verifier_client.addresses import ForbiddenAddress
 from rlsd.verifier_client.circuit import OPEN_S, Circuit, CircuitState, Outage, Try
@@ -84,6 +86,7 @@ class HttpVerifier:
     def __init__(self, name: str, section: HttpVerifierSection, *, pace: Pace) -> None:
         self._name = name
         self._section = section
+        self._attributes: Attributes = {Attribute.VERIFIER: name}
         self._pace = pace
         self._exchange = Exchange(section, wall=pace.wall)
         self._slots = asyncio.Semaphore(section.max_concurrency)
@@ -219,7 +222,11 @@ class HttpVerifier:
         timeout_s = min(self._section.try_timeout_s, ends_at - self._pace.monotonic())
         timed = request.model_copy(update={"deadline_ms": int(timeout_s * 1000)})
         key = idempotency_key(request)
-        with admitted, self._counted() as count:
+        with (
+            tracing.span("verifier.http", kind=Kind.CLIENT, attributes=self._attributes),
+            admitted,
+            self._counted() as count,
+        ):
             try:
                 answer = await self._exchange.ask(timed, key=key, timeout_s=timeout_s)
                 if isinstance(answer, ErrorAnswer) and answer.retryable:
@@ -241,11 +248,15 @@ class HttpVerifier:
             raise VerifierError(f"{self._name} says error: {_words(answer) or 'no reason given'}")
         return answer
 
+    def _count(self, result: str) -> None:
+        metrics.TRIES.labels(self._name, result).inc()
+        tracing.annotate({Attribute.RESULT: result})
+
     @contextlib.contextmanager
     def _counted(self) -> Iterator[Callable[[str], None]]:
         started = self._pace.monotonic()
         try:
-            yield lambda result: metrics.TRIES.labels(self._name, result).inc()
+            yield self._count
         finally:
             metrics.DURATION.labels(self._name).observe(self._pace.monotonic() - started)
 

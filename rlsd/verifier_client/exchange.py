@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from rlsd.config import HttpVerifierSection
 from rlsd.errors import VerifierError
+from rlsd.telemetry import tracing
 from rlsd.verifier_client.adapters.adapter import Adapter, Step
 from rlsd.verifier_client.adapters.choice import adapter_for
 from rlsd.verifier_client.addresses import parse_endpoint
@@ -84,7 +85,8 @@ class Exchange:
     ) -> Reply:
         """One request with any body; any reply."""
         step = step or Step(body=None)
-        headers = {"Idempotency-Key": key, **self.adapter.headers, **step.headers}
+        headers = {"Idempotency-Key": key, **tracing.headers()}
+        headers |= {**self.adapter.headers, **step.headers}
         if shows_credentials:
             headers |= self._signed(body, key)
         return await self._connections.request(

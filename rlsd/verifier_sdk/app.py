@@ -6,6 +6,7 @@ GET  /metrics      for Prometheus                 GET /docs, /openapi.json
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 import time
@@ -28,6 +29,7 @@ from pydantic import Field
 from rlsd.errors import ConfigError
 from rlsd.serving.body_limit import BodyLimit
 from rlsd.serving.http import split_address
+from rlsd.telemetry.tracing import Kind, span, start_tracing, stop_tracing
 from rlsd.verifier_contract.native import Answer, VerifyRequest
 from rlsd.verifier_sdk.access import Access, Refused
 from rlsd.verifier_sdk.idempotency import Answers, KeyReused
@@ -36,6 +38,8 @@ from rlsd.verifier_sdk.judging import Check, Judging
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
+_LONGEST_TRACEPARENT = 55
+"""Of version 00."""
 
 
 def create_app(  # noqa: PLR0913  each argument is an option of the service
@@ -88,16 +92,18 @@ def create_app(  # noqa: PLR0913  each argument is an option of the service
         responses={401: {"description": "No right to ask."}, 409: {"description": "Key reused."}},
     )
     async def verify(
+        request: Request,
         submission: VerifyRequest,
         idempotency_key: Annotated[str | None, Header(max_length=256)] = None,
     ) -> Annotated[Answer, Field(discriminator="outcome")]:
         """Score one completion; an `error` outcome is no score."""
         started = time.monotonic()
         try:
-            if idempotency_key is None:
-                answer = await judging.judge(submission)
-            else:
-                answer = await answers.get(idempotency_key, submission, judging.judge)
+            with _asked_within(request.headers.get("traceparent", "")):
+                if idempotency_key is None:
+                    answer = await judging.judge(submission)
+                else:
+                    answer = await answers.get(idempotency_key, submission, judging.judge)
         except KeyReused as cause:
             raise HTTPException(409, "this Idempotency-Key came with another request") from cause
         telemetry.observe(answer, time.monotonic() - started)
@@ -125,7 +131,7 @@ def serve(
     client_ca: Path | None = None,
     **options: Any,
 ) -> None:
-    """Serve a check until SIGTERM.
+    """Serve a check until SIGTERM; with `OTEL_EXPORTER_OTLP_ENDPOINT` also its spans are sent.
 
     Args:
         tls: certificate and key.
@@ -139,7 +145,11 @@ def serve(
         raise ConfigError("client_ca: only with tls; give certificate and key")
     encryption = _encryption(tls, client_ca) if tls is not None else {}
     app = create_app(check, name=name, has_client_certificates=client_ca is not None, **options)
-    uvicorn.run(app, host=host, port=port, access_log=False, **encryption)
+    start_tracing(name)
+    try:
+        uvicorn.run(app, host=host, port=port, access_log=False, **encryption)
+    finally:
+        stop_tracing()
 
 
 def _encryption(tls: tuple[Path, Path], client_ca: Path | None) -> dict[str, Any]:
@@ -155,6 +165,13 @@ def _encryption(tls: tuple[Path, Path], client_ca: Path | None) -> dict[str, Any
     if client_ca is not None:
         found |= {"ssl_ca_certs": client_ca, "ssl_cert_reqs": ssl.CERT_REQUIRED}
     return found
+
+
+def _asked_within(traceparent: str) -> contextlib.AbstractContextManager[None]:
+    """A span below the caller's; none where nothing is traced."""
+    if not traceparent:
+        return contextlib.nullcontext()
+    return span("verifier.judge", parent=traceparent[:_LONGEST_TRACEPARENT], kind=Kind.SERVER)
 
 
 class _Telemetry:

@@ -47,6 +47,7 @@ from services.learner.progress import Progress
 from services.learner.ranks import Command, Rank
 from services.learner.run_log import RunLog
 from services.learner.stages import Stages
+from services.learner.traces import Traces
 from services.learner.trained import TrainedGroups
 
 log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Learner:
         *,
         run_log: RunLog,
         lease: Lease,
+        traces: Traces | None = None,
         activity: Activity | None = None,
     ) -> None:
         self._rank = rank
@@ -80,6 +82,7 @@ class Learner:
         self._run_log = run_log
         self.activity = activity or Activity()
         self._lease = lease
+        self._traces = traces or Traces(rank.config.run.id)
         self._thread = ThreadPoolExecutor(
             1, "train", initializer=lambda: torch.set_num_threads(rank.config.run.threads)
         )
@@ -97,12 +100,13 @@ class Learner:
         self._batch_sha256 = ""
         self._before_s = 0.0
         self._started = time.monotonic()
+        self._began_step_ns = time.time_ns()
 
     async def train(self, stopping: asyncio.Event) -> None:
         """Go to the last step, or until `stopping`; both end with a checkpoint and a summary."""
         await self._evaluate_if_due()  # also what a crash has cut short
         while self.step < self._config.run.steps and not stopping.is_set():
-            self._started_step = time.monotonic()
+            self._started_step, self._began_step_ns = time.monotonic(), time.time_ns()
             groups = await self._gather(stopping)
             if groups is None:
                 break
@@ -146,10 +150,18 @@ class Learner:
         for step in range(self.step + 1, len(logged) + 1):
             log.info("step re-executed", extra={"step": step})
             metrics.REEXECUTED.inc()
-            self._record(step, await self._lead(Command.TRAIN, step), {})
+            groups = list(self._rank.paths.batch_log.read(step).groups)
+            spans = self._traces.repeated(step, groups)
+            with spans.part("train"):
+                learned = await self._lead(Command.TRAIN, step)
+            self._record(step, learned, {}, groups=groups)
             self.progress.step = step
             if step > (self._rank.paths.weights.latest() or 0):
-                await self._publish(step)
+                with spans.part("publish"):
+                    await self._publish(step)
+                spans.published()
+            else:
+                spans.passed()
         if self.step and not self._is_published():
             await self._publish(self.step)
         metrics.POLICY_VERSION.set(self.step)
@@ -256,6 +268,8 @@ class Learner:
             self.ledger.duplicates += 1
             metrics.DUPLICATES.inc()
             await self._stages.settle([group])
+            if self.ledger.is_known(group.index):
+                self._traces.forget(group)
             return
         decided = self._decide(group)
         if self._resamples and decided.outcome is not GroupOutcome.TRAINED:
@@ -295,10 +309,12 @@ class Learner:
                 f"no group of this step has a verdict ({cause}); mend it and continue with --resume"
             )
         phases = {"wait": time.monotonic() - self._started_step}
+        spans = self._traces.step(step, since_ns=self._began_step_ns)
+        spans.gathered(groups)
         self._lease.check()
         failpoint("seal/log")
         self.activity.enter(State.BUSY, f"log, step {step}")
-        with _timed(phases, "log"):
+        with _timed(phases, "log"), spans.part("log"):
             self._batch_sha256 = self._rank.paths.batch_log.append(
                 step, groups, previous_sha256=self._batch_sha256
             )
@@ -309,8 +325,9 @@ class Learner:
                     self.ledger.resolve(group)
             self._note_credits()
             await self._settle(groups)
+        spans.logged()
         failpoint("settle/train")
-        with _timed(phases, "train"):
+        with _timed(phases, "train"), spans.part("train"):
             learned = await self._lead(Command.TRAIN, step)
         failpoint("train/publish")
         behind = [
@@ -321,8 +338,9 @@ class Learner:
         ]
         self.progress.step = step
         self._lease.check()
-        with _timed(phases, "publish"):
+        with _timed(phases, "publish"), spans.part("publish"):
             await self._publish(step)
+        spans.published()
         metrics.observe_batch(groups, learner_version=step - 1, leaks=self._leaks)
         self._record(step, learned, phases, groups=groups, behind=behind)
         failpoint("publish/checkpoint")
@@ -404,7 +422,7 @@ class Learner:
         learned: dict[str, float],
         phases: dict[str, float],
         *,
-        groups: list[Group] | None = None,
+        groups: list[Group],
         behind: Sequence[int] = (),
     ) -> None:
         """One line of metrics.jsonl, the gauges, and what the progress display shows.
@@ -412,8 +430,6 @@ class Learner:
         Args:
             behind: staleness of each trajectory that was trained on.
         """
-        if groups is None:
-            groups = list(self._rank.paths.batch_log.read(step).groups)
         self._feeder.note(groups)
         rewards = [r for g in groups for r in g.rewards if r is not None]
         trajectories = [t for g in groups for t in g.trajectories]

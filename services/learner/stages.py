@@ -25,6 +25,7 @@ from rlsd.serving.channel import calling, open_channel
 from rlsd.streams import metrics
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, Entry, GroupStream
+from rlsd.telemetry.tracing import within
 from rlsd.trajectory import Group, GroupOutcome
 from rlsd.wire.convert import decode, encode, group_from_proto, group_to_proto
 from rlsd.wire.v1 import (
@@ -35,6 +36,7 @@ from rlsd.wire.v1 import (
     verifier_service_pb2,
     verifier_service_pb2_grpc,
 )
+from services.learner.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -72,15 +74,19 @@ class Stages(Protocol):
 class QueuedStages:
     """The training path: Redis streams between the services."""
 
-    def __init__(self, stream: GroupStream, *, consumer: str) -> None:
+    def __init__(self, stream: GroupStream, traces: Traces, *, consumer: str) -> None:
         self._stream = stream
+        self._traces = traces
         self._consumer = consumer
         self._held: dict[str, Delivery] = {}
         metrics.create_of(Stage.TRAIN)
 
     async def admit(self, groups: Sequence[Group], *, limit: int) -> None:
         """Put groups at the rollout stage."""
-        entries = [Entry(group_id=g.group_id, payload=encode(g)) for g in groups]
+        entries = [
+            Entry(group_id=g.group_id, payload=encode(g), trace=self._traces.dispatched(g.group_id))
+            for g in groups
+        ]
         await self._stream.admit(entries, limit=limit)
 
     async def collect(self, *, wait_s: float) -> list[Group]:
@@ -92,6 +98,8 @@ class QueuedStages:
         for delivery in new:
             metrics.observe_claim(delivery)
         self._held |= {d.group_id: d for d in deliveries}
+        for delivery in new:
+            self._traces.delivered(delivery)
         return [decode(d.payload) for d in new]
 
     async def settle(self, groups: Sequence[Group]) -> None:
@@ -136,8 +144,9 @@ class CalledStages:
     An async context manager: leaving it cancels what is still out.
     """
 
-    def __init__(self, addresses: Addresses, *, timeout_s: float) -> None:
+    def __init__(self, addresses: Addresses, traces: Traces, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._traces = traces
         self._channels = [
             open_channel(a) for a in (addresses.rollout, addresses.verifier, addresses.teacher)
         ]
@@ -202,11 +211,14 @@ class CalledStages:
         return dict(Counter(stage.value for stage in self._at.values()))
 
     async def _pass(self, group: Group) -> None:
+        trace = self._traces.dispatched(group.group_id)
         try:
-            group = await self._through_stages(group)
+            with within(trace.partition(" ")[0]):
+                group = await self._through_stages(group)
         except RlsdError as error:
             reason = f"{type(error).__name__}: {error}"
             group = replace(group, outcome=GroupOutcome.FAILED, reason=reason)
+        self._traces.back(group.group_id, trace)
         self._at[group.group_id] = Stage.TRAIN
         self._back.put_nowait(group)
 

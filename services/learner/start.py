@@ -35,6 +35,7 @@ from services.learner.queues import measured
 from services.learner.run_log import RunLog
 from services.learner.service import LearnerService
 from services.learner.stages import CalledStages, QueuedStages, Stages
+from services.learner.traces import Traces
 
 log = logging.getLogger(__name__)
 
@@ -62,9 +63,9 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
         probes = Probes(activity=activity)
         SERVICE.watch("learner", activity, probes.is_ready)
         stack.enter_context(probes_endpoint(metrics, probes))
-        addresses = Addresses.from_environment()
+        addresses, traces = Addresses.from_environment(), Traces(config.run.id)
         calls = await stack.enter_async_context(
-            CalledStages(addresses, timeout_s=config.learner.stage_timeout_s)
+            CalledStages(addresses, traces, timeout_s=config.learner.stage_timeout_s)
         )
         stages: Stages = calls
         if config.run.transport == "redis":
@@ -73,7 +74,8 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
             )
             stack.push_async_callback(stream.aclose)
             await stream.ping()
-            stages = queued = QueuedStages(stream, consumer=f"learner-{os.getpid()}")
+            consumer = f"learner-{os.getpid()}"
+            stages = queued = QueuedStages(stream, traces, consumer=consumer)
             stack.push_async_callback(queued.hand_back)
             await stack.enter_async_context(measured(stream, QUEUES))
         evaluator = None
@@ -87,6 +89,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
             evaluator,
             run_log=RunLog(config.run_dir),
             lease=Lease(config.run_dir),
+            traces=traces,
             activity=activity,
         )
         service = LearnerService(learner, run_id=config.run.id)

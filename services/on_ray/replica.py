@@ -24,6 +24,7 @@ from rlsd.serving.lifecycle import run_until_stopped
 from rlsd.serving.service import Service
 from rlsd.telemetry.activity import Part
 from rlsd.telemetry.process import prepare_process
+from rlsd.telemetry.tracing import stop_tracing
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Replica:
         self._stopping.set()
         if self._life is not None:
             await asyncio.wait([self._life], timeout=2 * _DRAIN_S)
+        await asyncio.to_thread(stop_tracing)
 
     async def call(self, method: str, request: Any, context: Any) -> Any:
         """One call, as the gRPC server of the service's own process answers it.

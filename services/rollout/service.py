@@ -14,6 +14,7 @@ from rlsd.privileged.context import policy_messages
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
+from rlsd.telemetry import tracing
 from rlsd.telemetry.activity import Activity
 from rlsd.telemetry.logs import work_on
 from rlsd.trajectory import Group, Trajectory
@@ -69,11 +70,13 @@ class RolloutService(rpc.RolloutServiceServicer):
         trajectories = await draw(group, ids)
         metrics.observe(trajectories, len(ids), time.monotonic() - started)
         metrics.POLICY_VERSION.set(self._engine.policy_version)
-        return replace(
+        drawn = replace(
             group,
             prompt_token_ids=np.asarray(ids, dtype=np.int32),
             trajectories=tuple(trajectories),
         )
+        tracing.describe(drawn)
+        return drawn
 
     async def _complete(self, group: Group, ids: Sequence[int]) -> list[Trajectory]:
         sampling = group.sampling

@@ -9,6 +9,7 @@ import grpc
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
+from rlsd.telemetry import tracing
 from rlsd.telemetry.activity import Activity
 from rlsd.telemetry.logs import work_on
 from rlsd.trajectory import Group
@@ -40,6 +41,7 @@ class TeacherService(rpc.TeacherServiceServicer):
         with self._activity.working():
             scored = await self._scorer.score(group)
         metrics.observe(scored, time.monotonic() - started)
+        tracing.describe(scored)
         return scored
 
     async def process(self, delivery: Delivery) -> Advance:

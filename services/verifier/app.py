@@ -128,7 +128,7 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
 
     @app.get("/metrics", response_class=Response)
     async def metrics(request: Request) -> Response:
-        """Prometheus metrics, as text or as OpenMetrics."""
+        """Prometheus metrics, as text, or as OpenMetrics, which has exemplars."""
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(REGISTRY), headers={"Content-Type": content_type})
 

@@ -7,6 +7,7 @@ import grpc
 from rlsd.routing import Route, route
 from rlsd.streams.stream import Delivery
 from rlsd.streams.worker import Advance
+from rlsd.telemetry import tracing
 from rlsd.telemetry.activity import Activity
 from rlsd.telemetry.logs import work_on
 from rlsd.trajectory import Group, GroupOutcome
@@ -70,7 +71,9 @@ class VerifierService(rpc.VerifierServiceServicer):
     async def _verify(self, group: Group) -> Group:
         work_on(group.texts, group_id=group.group_id)
         with self._activity.working():
-            return await self._verifier.verify_group(group)
+            verified = await self._verifier.verify_group(group)
+        tracing.describe(verified)
+        return verified
 
 
 def _counted(routed: Route) -> Route:

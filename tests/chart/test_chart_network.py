@@ -111,6 +111,28 @@ def test_rollout_may_call_the_verifier_when_a_tool_is_one_of_its_checks():
     assert edge not in edges(rendered("default"), "egress")[0]
 
 
+def test_every_service_is_told_of_the_collector_and_reaches_it():
+    documents = rendered(
+        "default",
+        "tracing.endpoint=http://collector.observability:4317",
+        "tracing.egress[0].namespace=observability",
+        "tracing.egress[0].port=4317",
+    )
+    _, outside = edges(documents, "egress")
+    services = {*STAGES, "learner"}
+    assert {(who, "namespace observability", 4317) for who in services} == {
+        found for found in outside if found[2] == 4317
+    }
+    told = {
+        container["name"]
+        for _, pod in pods(documents)
+        for container in pod["spec"]["containers"]
+        for variable in container.get("env", [])
+        if variable["name"] == "OTEL_EXPORTER_OTLP_ENDPOINT"
+    }
+    assert told == services
+
+
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_every_pod_is_closed_but_for_what_is_named(name):
     nothing = named(rendered(name), "NetworkPolicy", "r-nothing")["spec"]

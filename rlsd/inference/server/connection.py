@@ -23,6 +23,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from rlsd.errors import ConfigError, EngineError
+from rlsd.telemetry import tracing
 from rlsd.verifier_client.credentials import SecretFile
 
 log = logging.getLogger(__name__)
@@ -143,6 +144,7 @@ class ServerConnection:
     ) -> bytes:
         assert self._client is not None
         headers = {"Accept-Encoding": "identity", "Content-Type": "application/json"}
+        headers |= tracing.headers()
         if self._key is not None:
             headers["Authorization"] = f"Bearer {self._key.text()}"
         content = None if body is None else json.dumps(body).encode()

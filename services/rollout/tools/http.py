@@ -20,6 +20,7 @@ from http import HTTPStatus
 
 from rlsd.config import HttpToolSection
 from rlsd.errors import ConfigError, ToolError, VerifierError
+from rlsd.telemetry import tracing
 from rlsd.verifier_client.addresses import parse_endpoint
 from rlsd.verifier_client.connections import Connections, Reply, Unavailable, tls_context
 from rlsd.verifier_client.credentials import Credentials
@@ -83,7 +84,7 @@ class HttpTool:
 
     def _headers(self, key: str, body: bytes) -> dict[str, str]:
         signed = self._credentials.headers(message_id=key, timestamp=int(time.time()), body=body)
-        return {"Idempotency-Key": key, **signed}
+        return {"Idempotency-Key": key, **tracing.headers(), **signed}
 
 
 def _answer_of(reply: Reply) -> Answer:

@@ -20,6 +20,7 @@ from rlsd.local.processes import free_ports
 from rlsd.wire.v1 import verifier_service_pb2 as pb
 from rlsd.wire.v1 import verifier_service_pb2_grpc as rpc
 from services.learner.stages import CalledStages
+from services.learner.traces import Traces
 
 _HANGS = """
 import asyncio, sys
@@ -83,7 +84,7 @@ def address() -> str:
 
 
 def stages(address: str, *, timeout_s: float = 20.0) -> CalledStages:
-    return CalledStages(Addresses(verifier=address), timeout_s=timeout_s)
+    return CalledStages(Addresses(verifier=address), Traces("r"), timeout_s=timeout_s)
 
 
 async def test_a_service_that_is_not_there_yet_is_waited_for(address):

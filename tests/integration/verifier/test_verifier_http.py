@@ -92,6 +92,8 @@ async def test_health_metrics_and_openapi_are_served(client):
     metrics = (await client.get("/metrics")).text
     assert 'rlsd_verifier_verdicts_total{kind="exact",outcome="pass"}' in metrics
     assert 'rlsd_verifier_check_duration_seconds_bucket{kind="exact"' in metrics
+    wanted = {"Accept": "application/openmetrics-text"}
+    assert (await client.get("/metrics", headers=wanted)).text.endswith("# EOF\n")
     schema = (await client.get("/openapi.json")).json()
     body = schema["paths"]["/v1/verify"]["post"]["requestBody"]["content"]["application/json"]
     for example in body["examples"].values():

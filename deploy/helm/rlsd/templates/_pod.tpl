@@ -104,6 +104,9 @@ env:
   {{- end }}
   - {name: TOKENIZERS_PARALLELISM, value: "false"}
   - {name: PYTHONDONTWRITEBYTECODE, value: "1"}
+  {{- with .root.Values.tracing.endpoint }}
+  - {name: OTEL_EXPORTER_OTLP_ENDPOINT, value: {{ . | quote }}}
+  {{- end }}
   {{- with .values.env }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
