@@ -11,7 +11,7 @@ same thing as the first. Stages only go forward, so that a transition can never 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,19 @@ class DeadLetter:
     reason: str
     deliveries: int
     trace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """How full the queues are at one moment."""
+
+    entries: Mapping[Stage, int]
+    """Waiting or being worked on."""
+    oldest_age_s: Mapping[Stage, float]
+    """Seconds that the oldest entry has been at the stage; 0 when there is none."""
+    memory_used_bytes: int
+    memory_limit_bytes: int
+    """0: none is set."""
 
 
 class GroupStream(Protocol):

@@ -39,6 +39,8 @@ class State(StrEnum):
     """Redis cannot be reached."""
     WAITING_FOR_SERVICE = "waiting_for_service"
     """Another service has to be up, or to answer."""
+    CHECKPOINTING = "checkpointing"
+    """Learner: model and optimizer are written."""
     STOPPING = "stopping"
 
 

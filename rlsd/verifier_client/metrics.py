@@ -4,32 +4,57 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-TRIES = Counter(
-    "rlsd_verifier_http_tries",
-    "Requests by how they ended: scored, error, broken, forbidden, unavailable, timeout.",
-    ["verifier", "result"],
+from rlsd.telemetry.metrics import labelled
+
+_VERIFIER = "the names of verifier.http"
+
+TRIES = labelled(
+    Counter(
+        "rlsd_verifier_http_tries",
+        "Requests by how they ended.",
+        ["verifier", "result"],
+    ),
+    verifier=_VERIFIER,
+    result=("scored", "error", "broken", "forbidden", "unavailable", "timeout"),
 )
-RETRIES = Counter("rlsd_verifier_http_retries", "Tries after the first one.", ["verifier"])
-CLAMPED = Counter(
-    "rlsd_verifier_http_clamped", "Scores outside score_min and score_max.", ["verifier"]
+RETRIES = labelled(
+    Counter("rlsd_verifier_http_retries", "Tries after the first one.", ["verifier"]),
+    verifier=_VERIFIER,
 )
-CIRCUIT = Gauge("rlsd_verifier_http_circuit_state", "0 closed, 1 half open, 2 open.", ["verifier"])
-CANARY = Gauge(
-    "rlsd_verifier_http_canary_state",
-    "What it made of completions with known verdicts: 0 right, 1 not answered yet, 2 wrong.",
-    ["verifier"],
+CLAMPED = labelled(
+    Counter("rlsd_verifier_http_clamped", "Scores outside score_min and score_max.", ["verifier"]),
+    verifier=_VERIFIER,
 )
-WAITING = Gauge(
-    "rlsd_verifier_http_waiting",
-    "Checks that wait for the circuit to close, or for a canary to pass.",
-    ["verifier"],
+CIRCUIT = labelled(
+    Gauge("rlsd_verifier_http_circuit_state", "0 closed, 1 half open, 2 open.", ["verifier"]),
+    verifier=_VERIFIER,
 )
-OUTSTANDING = Gauge(
-    "rlsd_verifier_http_outstanding", "Checks that are being asked for now.", ["verifier"]
+CANARY = labelled(
+    Gauge(
+        "rlsd_verifier_http_canary_state",
+        "What it made of completions with known verdicts: 0 right, 1 not answered yet, 2 wrong.",
+        ["verifier"],
+    ),
+    verifier=_VERIFIER,
 )
-DURATION = Histogram(
-    "rlsd_verifier_http_try_duration_seconds",
-    "One request until its answer is complete.",
-    ["verifier"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+WAITING = labelled(
+    Gauge(
+        "rlsd_verifier_http_waiting",
+        "Checks that wait for the circuit to close, or for a canary to pass.",
+        ["verifier"],
+    ),
+    verifier=_VERIFIER,
+)
+OUTSTANDING = labelled(
+    Gauge("rlsd_verifier_http_outstanding", "Checks that are being asked for now.", ["verifier"]),
+    verifier=_VERIFIER,
+)
+DURATION = labelled(
+    Histogram(
+        "rlsd_verifier_http_try_duration_seconds",
+        "One request until its answer is complete.",
+        ["verifier"],
+        buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+    ),
+    verifier=_VERIFIER,
 )

@@ -1,66 +1,230 @@
-"""Metrics of the learner, the outcome identity among them."""
+"""Metrics of the learner: the account, the run's progress, what is learned, the teacher's credit.
+
+Rank 0 alone exports them; other ranks have no port.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
-from prometheus_client import Counter, Gauge, Histogram
+from rlsd.streams.metrics import queue_gauges
+from rlsd.telemetry.metrics import DLT, FRAC, LONG, REW, TOK, VER, LateGauge, create, labelled
+from rlsd.telemetry.weights import WeightMeter
+from rlsd.trajectory import FinishReason, GroupOutcome, RejectReason
 
-from services.learner.ledger import Ledger
+_KIND = "the kinds of verifier.kinds"
+
+# --- the account ----------------------------------------------------------------------------------
 
 ADMITTED = Counter("rlsd_learner_groups_admitted", "Groups sent on their way.")
 DUPLICATES = Counter("rlsd_learner_duplicates_dropped", "Groups that came back a second time.")
-OUTCOMES = Gauge(
-    "rlsd_learner_groups",
-    "Groups of the run by outcome: admitted = trained + rejected + failed + in_flight.",
-    ["outcome", "reason"],
+READMITTED = Counter(
+    "rlsd_learner_groups_readmitted", "Groups made again because the queues had forgotten them."
+)
+REEXECUTED = Counter("rlsd_learner_steps_reexecuted", "Logged steps trained again after a restart.")
+OUTCOMES = labelled(
+    Gauge(
+        "rlsd_learner_groups",
+        "Groups of the run by outcome: admitted = trained + rejected + failed + in_flight.",
+        ["outcome", "reason"],
+    ),
+    outcome=("admitted", *GroupOutcome),
+    reason=f"empty; of rejected {', '.join(RejectReason)}; of failed the type of the error",
 )
 RESIDUAL = Gauge("rlsd_learner_identity_residual", "Groups without an outcome; must be 0.")
+TRAINED_TWICE = Counter(
+    "rlsd_learner_trained_twice",
+    "Groups that the batch log has trained on more than once, earlier parts of the run included; "
+    "must be 0.",
+)
+CREDITS = labelled(
+    Gauge("rlsd_learner_credits", "Groups that are out, and how many may be.", ["state"]),
+    state=("used", "limit"),
+)
+BACKPRESSURE = Counter(
+    "rlsd_learner_backpressure_seconds",
+    "Seconds in which no credit was free, so that no prompt was admitted.",
+)
+QUEUES = queue_gauges()
+REGISTRY.register(QUEUES)
+
+# --- progress -------------------------------------------------------------------------------------
+
+RUN = labelled(
+    Gauge(
+        "rlsd_run_info", "1, with what is run.", ["method", "model", "transport", "config_sha256"]
+    ),
+    method="method.name",
+    model="the last part of model.path, 64 characters at most",
+    transport=("redis", "grpc"),
+    config_sha256="of the resolved configuration",
+)
 STEP = Gauge("rlsd_learner_step", "Optimizer steps done.")
-LAST_STEP = Gauge("rlsd_learner_last_step_timestamp_seconds", "When the last step ended.")
-STEP_DURATION = Histogram(
-    "rlsd_learner_step_duration_seconds",
-    "One step by phase.",
-    ["phase"],
-    buckets=(0.01, 0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 2400),
+NUM_STEPS = Gauge("rlsd_learner_num_steps", "Optimizer steps of the whole run.")
+POLICY_VERSION = LateGauge("rlsd_learner_policy_version", "Newest version that is published.")
+LAST_STEP = Gauge(
+    "rlsd_learner_last_step_timestamp_seconds", "When the last step, or the learner's start, was."
 )
-REWARD = Gauge("rlsd_learner_reward_mean", "Mean reward of the last batch.")
-HELD_OUT_ACCURACY = Gauge("rlsd_learner_held_out_accuracy_ratio", "Greedy, last evaluation.")
-STALENESS = Gauge("rlsd_learner_staleness_mean_versions", "Of what the last step trained on.")
-STALENESS_MAX = Gauge("rlsd_learner_staleness_max_versions", "The same; never above the bound.")
-LAST = Gauge("rlsd_learner_last_value", "Values of the last step's objective.", ["name"])
+STEP_DURATION = labelled(
+    Histogram(
+        "rlsd_learner_step_duration_seconds",
+        "One step by phase; checkpoint and evaluate only where there is one.",
+        ["phase"],
+        buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 120, 300, 1200),
+    ),
+    phase=("wait", "log", "train", "publish", "checkpoint", "evaluate"),
+)
+TRAINED_TOKENS = Counter(
+    "rlsd_learner_trained_tokens", "Tokens that the policy drew, of trajectories in trained groups."
+)
+TRAINED_TRAJECTORIES = Counter(
+    "rlsd_learner_trained_trajectories", "Trajectories in trained groups."
+)
+WEIGHTS = WeightMeter("learner")
 
-_SHOWN = (
-    "loss",
-    "grad_norm",
-    "lr",
-    "lam",
-    "entropy",
-    "kl_old_policy",
-    "kl_rollout_old",
-    "rollout_gap",
-    "rollout_gap_max",
-    "rollout_gap_p99_max",
+# --- learning -------------------------------------------------------------------------------------
+
+REWARDS = labelled(
+    Histogram(
+        "rlsd_learner_reward", "Of each logged trajectory with a verdict.", ["kind"], buckets=REW
+    ),
+    kind=_KIND,
+)
+REWARD = LateGauge("rlsd_learner_reward_mean", "Mean reward of the last batch.")
+HELD_OUT_ACCURACY = LateGauge("rlsd_learner_held_out_accuracy_ratio", "Greedy, last evaluation.")
+PASS_RATIO = labelled(
+    Histogram(
+        "rlsd_learner_group_pass_ratio",
+        "Share of a logged group's judged trajectories with reward 1.",
+        ["kind"],
+        buckets=FRAC,
+    ),
+    kind=_KIND,
+)
+JUDGED = labelled(
+    Counter(
+        "rlsd_learner_groups_judged",
+        "Logged groups with a verdict: all, some or none of the judged trajectories have reward 1.",
+        ["kind", "outcome"],
+    ),
+    kind=_KIND,
+    outcome=("all_pass", "mixed", "all_fail"),
+)
+COMPLETION_TOKENS = labelled(
+    Histogram(
+        "rlsd_learner_completion_tokens",
+        "Tokens that the policy drew for each logged trajectory.",
+        ["finish_reason"],
+        buckets=TOK,
+    ),
+    finish_reason=tuple(FinishReason),
+)
+STALENESS = labelled(
+    Histogram(
+        "rlsd_learner_staleness_versions",
+        "Of each trained trajectory: versions that changed while it was drawn (in_flight), that "
+        "came after it until it was trained on (in_queue), both (total).",
+        ["part"],
+        buckets=VER,
+    ),
+    part=("in_flight", "in_queue", "total"),
+)
+STALENESS_LIMIT = Gauge("rlsd_learner_staleness_limit_versions", "run.max_staleness.")
+GROUP_AGE = Histogram(
+    "rlsd_learner_group_age_seconds", "From a group's admission to its batch.", buckets=LONG
+)
+LOSS = LateGauge("rlsd_learner_loss", "Of the last step.")
+GRAD_NORM = LateGauge("rlsd_learner_grad_norm", "Global norm before clipping, last step.")
+LEARNING_RATE = LateGauge("rlsd_learner_learning_rate", "Of the last step.")
+ENTROPY = LateGauge(
+    "rlsd_learner_entropy_nats", "Of the policy, mean over the sampled tokens of the last step."
+)
+KL = labelled(
+    Gauge("rlsd_learner_kl_nats", "Policy against the reference, k3, last step.", ["reference"]),
+    reference=("old_policy",),
+)
+CLIPPED = labelled(
+    Gauge(
+        "rlsd_learner_clip_ratio",
+        "Share of the last step's tokens whose ratio the surrogate holds back.",
+        ["side"],
+    ),
+    side=("low", "high"),
+)
+MISMATCH_KL = LateGauge(
+    "rlsd_learner_mismatch_kl_nats", "Learner against sampler on the last step's tokens, k3."
+)
+LOGPROB_GAP = labelled(
+    Gauge(
+        "rlsd_learner_logprob_gap_nats",
+        "|learner - sampler| on the last step's tokens; p99: the largest of its microbatches'.",
+        ["stat"],
+    ),
+    stat=("mean", "p99", "max"),
+)
+IMPORTANCE_ESS = LateGauge(
+    "rlsd_learner_importance_ess_ratio",
+    "mean(w)^2 / mean(w^2) of w = exp(learner - sampler) on the last step's tokens; 1: none.",
+)
+NONFINITE = Counter(
+    "rlsd_learner_nonfinite_steps",
+    "Steps whose gradient was not finite, so that the weights stayed as they were.",
+)
+
+# --- the teacher's credit: registered by `show_credit`, for methods that have a teacher -----------
+
+DELTA_ABS = LateGauge(
+    "rlsd_credit_delta_abs_mean_nats",
+    "Mean |teacher - student| over the last step's scored tokens.",
+    registry=None,
+)
+MIX = LateGauge("rlsd_credit_mix_lambda", "Share of token-level credit, last step.", registry=None)
+WEIGHT_ENTROPY = LateGauge(
+    "rlsd_credit_weight_entropy_ratio",
+    "Entropy of a sequence's token weights over that of equal ones, mean over the last step's "
+    "sequences; 1: plain GRPO.",
+    registry=None,
+)
+SEQUENCE_DELTA = Histogram(
+    "rlsd_credit_sequence_delta_abs_nats",
+    "Mean |teacher - student| over the tokens of each trajectory that the teacher scored.",
+    buckets=DLT,
+    registry=None,
+)
+WEIGHT_CLIPPED = labelled(
+    Gauge(
+        "rlsd_credit_weight_clip_ratio",
+        "Share of the last step's tokens whose weight is beyond the bound.",
+        ["side"],
+        registry=None,
+    ),
+    side=("low", "high"),
+)
+SIGN_FLIPS = Counter(
+    "rlsd_credit_sign_flips",
+    "Trained tokens whose advantage has another sign than their trajectory's; must be 0 for rlsd.",
+    registry=None,
+)
+LEAK_CHECKS = Counter(
+    "rlsd_credit_leak_checks",
+    "Logged completions that were searched for evaluation.leakage_patterns.",
+    registry=None,
+)
+LEAKS = Counter("rlsd_credit_leaks", "Those of them in which one was found.", registry=None)
+LEAKAGE = LateGauge(
+    "rlsd_credit_leakage_ratio", "Share of the last evaluation's completions.", registry=None
+)
+
+_CREDIT = (
+    *(DELTA_ABS, MIX, WEIGHT_ENTROPY, SEQUENCE_DELTA, WEIGHT_CLIPPED),
+    *(SIGN_FLIPS, LEAK_CHECKS, LEAKS, LEAKAGE),
 )
 
 
-def observe_step(line: dict[str, Any], ledger: Ledger) -> None:
-    """Set everything from a line of metrics.jsonl and the ledger."""
-    STEP.set(line["step"])
-    LAST_STEP.set_to_current_time()
-    REWARD.set(line["reward_mean"])
-    STALENESS.set(line["staleness_mean"])
-    STALENESS_MAX.set(line["staleness_max"])
-    for phase, seconds in line["phase_s"].items():
-        STEP_DURATION.labels(phase).observe(seconds)
-    for name in _SHOWN:
-        if name in line:
-            LAST.labels(name).set(line[name])
-    OUTCOMES.labels("admitted", "").set(ledger.admitted)
-    OUTCOMES.labels("trained", "").set(ledger.trained)
-    OUTCOMES.labels("in_flight", "").set(len(ledger.in_flight))
-    for reason, count in ledger.rejected.items():
-        OUTCOMES.labels("rejected", reason).set(count)
-    for kind, count in ledger.failed.items():
-        OUTCOMES.labels("failed", kind).set(count)
-    RESIDUAL.set(ledger.residual)
+def show_credit() -> None:
+    """Export the credit's metrics too."""
+    for metric in _CREDIT:
+        REGISTRY.register(metric)
+
+
+create(STALENESS)

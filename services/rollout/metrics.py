@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
 from rlsd.inference.versions import Installation
-from rlsd.trajectory import CallOutcome, Trajectory
+from rlsd.telemetry.metrics import LateGauge, create, labelled
+from rlsd.telemetry.weights import WeightMeter
+from rlsd.trajectory import CallOutcome, FinishReason, Trajectory
 
-TOKENS = Counter("rlsd_rollout_tokens", "Tokens of prompts, completions and tools.", ["kind"])
-COMPLETIONS = Counter(
-    "rlsd_rollout_completions", "Completions by how they ended.", ["finish_reason"]
+_TOOL = "the names of tools.use"
+
+TOKENS = create(
+    labelled(
+        Counter("rlsd_rollout_tokens", "Tokens of prompts, completions and tools.", ["kind"]),
+        kind=("prompt", "completion", "tool"),
+    )
+)
+COMPLETIONS = create(
+    labelled(
+        Counter("rlsd_rollout_completions", "Completions by how they ended.", ["finish_reason"]),
+        finish_reason=tuple(FinishReason),
+    )
 )
 DURATION = Histogram(
     "rlsd_rollout_group_duration_seconds",
     "From the request of a group to its last token, waiting included.",
     buckets=(0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 2400),
 )
-POLICY_VERSION = Gauge("rlsd_rollout_policy_version", "Version of the installed weights.")
-
-PAUSE = Histogram(
-    "rlsd_rollout_update_pause_seconds",
-    "Time during which the engine computed nothing because it took new weights.",
-    buckets=(0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120),
-)
-PROBE_DIFFERENCE = Gauge(
+POLICY_VERSION = LateGauge("rlsd_rollout_policy_version", "Version of the installed weights.")
+WEIGHTS = WeightMeter("rollout")
+PROBE_DIFFERENCE = LateGauge(
     "rlsd_rollout_probe_difference_nats",
     "Largest log-prob difference between engine and learner on the probe of the last update.",
 )
@@ -35,18 +42,26 @@ TURNS = Histogram(
     "Turns of the policy in a trajectory.",
     buckets=(1, 2, 3, 4, 6, 8, 12, 16, 24, 32),
 )
-TOOL_CALLS = Counter(
-    "rlsd_rollout_tool_calls",
-    "Calls of tools by what became of them: answered, refused, malformed, unknown, error. An empty "
-    "tool is one that there is not.",
-    ["tool", "outcome"],
+TOOL_CALLS = labelled(
+    Counter(
+        "rlsd_rollout_tool_calls",
+        "Calls of tools by what became of them. An empty tool is one that there is not.",
+        ["tool", "outcome"],
+    ),
+    tool=_TOOL,
+    outcome=(*CallOutcome, "error"),
 )
-TOOL_RETRIES = Counter("rlsd_rollout_tool_retries", "Tries of a call after the first.", ["tool"])
-TOOL_DURATION = Histogram(
-    "rlsd_rollout_tool_duration_seconds",
-    "One call until its answer, waiting for a place and further tries included.",
-    ["tool"],
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+TOOL_RETRIES = labelled(
+    Counter("rlsd_rollout_tool_retries", "Tries of a call after the first.", ["tool"]), tool=_TOOL
+)
+TOOL_DURATION = labelled(
+    Histogram(
+        "rlsd_rollout_tool_duration_seconds",
+        "One call until its answer, waiting for a place and further tries included.",
+        ["tool"],
+        buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
+    ),
+    tool=_TOOL,
 )
 
 
@@ -57,7 +72,6 @@ def observe_call(tool: str, outcome: CallOutcome | None) -> None:
 
 def observe_installation(installation: Installation) -> None:
     """Note one update of the weights."""
-    PAUSE.observe(installation.pause_s)
     PROBE_DIFFERENCE.set(installation.probe_difference)
     POLICY_VERSION.set(installation.version)
 

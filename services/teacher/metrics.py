@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import Counter, Histogram
 
+from rlsd.telemetry.metrics import LAT, LateGauge, create, labelled
+from rlsd.telemetry.weights import WeightMeter
 from rlsd.trajectory import Group
 
-TRAJECTORIES = Counter("rlsd_teacher_trajectories", "Trajectories by what was done.", ["outcome"])
+TRAJECTORIES = create(
+    labelled(
+        Counter("rlsd_teacher_trajectories", "Trajectories by what was done.", ["outcome"]),
+        outcome=("scored", "skipped"),
+    )
+)
 TOKENS = Counter("rlsd_teacher_tokens", "Tokens scored, those of tools included.")
 DURATION = Histogram(
     "rlsd_teacher_group_duration_seconds",
     "From the request of a group to its scores, waiting included.",
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+    buckets=LAT,
 )
-VERSION = Gauge("rlsd_teacher_version", "Weight version that scores.")
+VERSION = LateGauge("rlsd_teacher_version", "Weight version that scores.")
+WEIGHTS = WeightMeter("teacher")
 PREFIXES_TOO_LONG = Counter(
     "rlsd_teacher_prefixes_too_long",
     "Groups left without scores because the privileged prompt is too long (token weight 1).",
 )
 
-ENGINE_TOKENS = Counter(
-    "rlsd_teacher_engine_tokens",
-    "Prefix and completion tokens of both contexts, as given and as the engine computed them.",
-    ["kind"],
+ENGINE_TOKENS = labelled(
+    Counter(
+        "rlsd_teacher_engine_tokens",
+        "Prefix and completion tokens of both contexts, as given and as the engine computed them.",
+        ["kind"],
+    ),
+    kind=("given", "computed"),
 )
 
 

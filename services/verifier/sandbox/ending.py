@@ -26,6 +26,22 @@ class End(StrEnum):
     OUTSIDE = "killed from outside"
 
 
+class RunResult(StrEnum):
+    """What became of a run, as it is counted."""
+
+    OK = "ok"
+    """Exit code 0."""
+    FAILED = "failed"
+    """Another exit code."""
+    TIMEOUT = "timeout"
+    MEMORY = "memory"
+    OUTPUT = "output"
+    SIGNAL = "signal"
+    VIOLATION = "policy_violation"
+    ERROR = "error"
+    """No fault of its own: the sandbox failed, or it was killed from outside."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one run may use."""
