@@ -312,10 +312,7 @@ ALERTS = (
     ),
     Alert(
         name="RlsdDeadLetters",
-        expr="""
-            sum by (run, stage) (increase(rlsd_queue_dead_letters_total[<15m>])) > 0
-              or sum by (run, stage) (rlsd_queue_dead_letters_total
-                unless rlsd_queue_dead_letters_total offset <15m>) > 0""",
+        expr="sum by (run, stage) (increase(rlsd_queue_dead_letters_total[<15m>])) > 0",
         severity="warning",
         pillar="correctness",
         page="queues",
@@ -351,9 +348,7 @@ ALERTS = (
         name="RlsdWeightInstallFailures",
         expr="""
             sum by (run, service, reason) (increase(
-                rlsd_weight_install_failures_total[<15m>])) > 0
-              or sum by (run, service, reason) (rlsd_weight_install_failures_total
-                unless rlsd_weight_install_failures_total offset <15m>) > 0""",
+              rlsd_weight_install_failures_total[<15m>])) > 0""",
         severity="warning",
         pillar="progress",
         page="weights",
