@@ -121,7 +121,7 @@ def graph(  # noqa: PLR0913  what a graph has
     *queries: Query,
     unit: str,
     text: str,
-    page: str = "",
+    page: str,
     steps: Steps = (),
     stacked: bool = False,
     log: bool = False,
@@ -187,7 +187,7 @@ def number(  # noqa: PLR0913  what a figure has
     *queries: Query,
     unit: str,
     text: str,
-    page: str = "",
+    page: str,
     steps: Steps = NEUTRAL,
     words: Mapping[str, tuple[str, str]] | None = None,
     filled: bool = False,
@@ -219,7 +219,7 @@ def bars(  # noqa: PLR0913
     *queries: Query,
     unit: str,
     text: str,
-    page: str = "",
+    page: str,
     steps: Steps = NEUTRAL,
     most: float | None = None,
     columns: int = 6,
@@ -241,7 +241,7 @@ def heat(  # noqa: PLR0913
     *,
     unit: str,
     text: str,
-    page: str = "",
+    page: str,
     where: str = "",
     columns: int = 8,
 ) -> Panel:
@@ -266,7 +266,7 @@ def timeline(
     *queries: Query,
     words: Mapping[str, tuple[str, str]],
     text: str,
-    page: str = "",
+    page: str,
     columns: int = 12,
 ) -> Panel:
     """States over time. `words`: value to text and colour."""
@@ -292,7 +292,7 @@ def rows(
     *columns_of_it: Column,
     by: Sequence[str],
     text: str,
-    page: str = "",
+    page: str,
     hidden: Sequence[str] = (),
     columns: int = 12,
 ) -> Panel:
@@ -357,9 +357,8 @@ def _common(  # noqa: PLR0913  what all have
         else:
             target.range()
         panel.with_target(target)
-    if page:
-        link = grafana.DashboardLink("Runbook").type(models.DashboardLinkType.LINK)
-        panel.links([link.url(f"docs/runbooks/{page}").target_blank(True)])
+    link = grafana.DashboardLink("Runbook").type(models.DashboardLinkType.LINK)
+    panel.links([link.url(f"docs/runbooks/{page}").target_blank(True)])
     return panel
 
 

@@ -54,8 +54,8 @@ def _figures() -> list[Any]:
             "λ",
             Query(largest("rlsd_credit_mix_lambda")),
             unit="percentunit",
-            text="Share of token-level credit; it follows method.lam and method.decay_steps. "
-            "0: plain GRPO.",
+            text="Share of token-level credit; it normally follows method.lam and "
+            "method.decay_steps. 0: plain GRPO.",
             page="credit.md",
             columns=4,
         ),
@@ -63,8 +63,8 @@ def _figures() -> list[Any]:
             "Weight entropy",
             Query(largest("rlsd_credit_weight_entropy_ratio")),
             unit="percentunit",
-            text="Entropy of a sequence's weights over that of equal ones. 1: GRPO. Towards 0: a "
-            "few tokens get everything.",
+            text="Entropy of a sequence's weights over that of equal ones. Normal: 0.8 to 1, which "
+            "is GRPO. Towards 0: a few tokens get everything.",
             page="credit.md",
             steps=((None, RED), (0.5, ORANGE), (0.8, GREEN)),
             decimals=1,
@@ -85,8 +85,8 @@ def _figures() -> list[Any]:
             "Leakage, held out",
             Query(largest("rlsd_credit_leakage_ratio")),
             unit="percentunit",
-            text="Share of the last evaluation's completions that cite privileged context. "
-            "Normal: 0.",
+            text="Share of the last evaluation's completions that cite privileged context. Normal: "
+            "0.",
             page="credit.md",
             steps=((None, GREEN), (0.01, RED)),
             filled=True,
@@ -103,8 +103,8 @@ def _figures() -> list[Any]:
                 )
             ),
             unit="percentunit",
-            text="Of teacher, rollout and learner. Normal: a quarter or less, for one forward "
-            "pass over what was sampled.",
+            text="Of teacher, rollout and learner. Normal: a quarter or less, for one forward pass "
+            "over what was sampled.",
             page="credit.md",
             steps=((None, GREEN), (0.25, ORANGE), (0.4, RED)),
             columns=4,
@@ -128,8 +128,8 @@ def _weights() -> list[Any]:
             "|Δ| of a trajectory",
             "rlsd_credit_sequence_delta_abs_nats",
             unit="none",
-            text="Trajectories by their mean |Δ|, nats. Two bands: some prompts have a useful "
-            "reference and others none.",
+            text="Trajectories by their mean |Δ|, nats. Normal: one band, falling. Two bands: some "
+            "prompts have a useful reference and others none.",
             page="credit.md",
             columns=6,
         ),
@@ -166,8 +166,8 @@ def _leakage() -> list[Any]:
             Query(largest("rlsd_credit_leakage_ratio"), "{{run}} held out"),
             unit="percentunit",
             steps=((None, GREEN), (0.01, RED)),
-            text="By evaluation.leakage_patterns; without any it is always 0. Above 1 % the "
-            "policy learns to speak of what it cannot see: lower λ.",
+            text="By evaluation.leakage_patterns; without any it is always 0. Normal: 0. Above 1 % "
+            "the policy learns to speak of what it cannot see: lower λ.",
             page="credit.md",
         ),
         graph(
@@ -181,7 +181,7 @@ def _leakage() -> list[Any]:
             "Tokens against their verdict",
             Query(rate("rlsd_credit_sign_flips_total")),
             unit="short",
-            text="A second. RLSD: 0, by construction.",
+            text="A second. Normal for RLSD: 0, by construction.",
             page="credit.md",
         ),
     ]
@@ -205,8 +205,8 @@ def _teacher() -> list[Any]:
             Query(quantile(0.95, "rlsd_teacher_group_duration_seconds"), "{{run}} p95"),
             Query(mean("rlsd_teacher_group_duration_seconds"), "{{run}} mean"),
             unit="s",
-            text="From the request to its scores, waiting included. Normal: far below the time "
-            "of sampling it.",
+            text="From the request to its scores, waiting included. Normal: far below the time of "
+            "sampling it.",
             page="credit.md",
             columns=5,
         ),
@@ -216,7 +216,8 @@ def _teacher() -> list[Any]:
             Query(rate("rlsd_teacher_prefixes_too_long_total"), "groups: prefix too long"),
             unit="short",
             text="A second. skipped: no verdict, or no scores are needed. Prefix too long: the "
-            "privileged prompt does not fit, so its tokens have weight 1.",
+            "privileged prompt does not fit, so its tokens have weight 1. Normal: scored "
+            "alone.",
             page="credit.md",
             columns=5,
         ),
@@ -224,7 +225,7 @@ def _teacher() -> list[Any]:
             "Tokens scored",
             Query(rate("rlsd_teacher_tokens_total")),
             unit="short",
-            text="A second.",
+            text="A second. Normal: it follows what is sampled, less what was rejected.",
             page="credit.md",
             columns=4,
         ),
@@ -232,8 +233,8 @@ def _teacher() -> list[Any]:
             "Tokens on an engine",
             Query(rate(engine, "kind"), "{{kind}}"),
             unit="short",
-            text="A second, prefixes of both contexts included; only on vLLM or SGLang. computed "
-            "below given: the prefix cache works.",
+            text="A second, prefixes of both contexts included; only on vLLM or SGLang. Normal: "
+            "computed below given, thanks to the prefix cache.",
             page="credit.md",
             columns=5,
         ),

@@ -60,8 +60,8 @@ def _load() -> list[Any]:
             "Requests waiting",
             *_fleet("rlsd:engine_requests_waiting"),
             unit="short",
-            text="In the engine's own queue. Normal: few. Many for long: too little cache, or "
-            "too many groups at once.",
+            text="In the engine's own queue. Normal: few. Many for long: too little cache, or too "
+            "many groups at once.",
             page="engines.md",
             columns=6,
         ),
@@ -71,7 +71,8 @@ def _load() -> list[Any]:
             unit="percentunit",
             most=1,
             steps=((None, GREEN), (0.95, RED)),
-            text="KV cache. At 95 % and more requests are thrown out and computed again.",
+            text="KV cache. Normal: below 95 %. At 95 % and more requests are thrown out and "
+            "computed again.",
             page="engines.md",
             columns=6,
         ),
@@ -106,7 +107,7 @@ def _latency() -> list[Any]:
             "First token, p95",
             *_fleet("rlsd:engine_first_token_seconds:p95_5m"),
             unit="s",
-            text="Waiting included. It follows the requests that wait.",
+            text="Waiting included. Normal: it follows the requests that wait.",
             page="engines.md",
             columns=6,
         ),
@@ -122,7 +123,8 @@ def _latency() -> list[Any]:
             "Whole request, p95",
             *_fleet("rlsd:engine_request_seconds:p95_5m"),
             unit="s",
-            text="The slowest sibling decides how long a group takes.",
+            text="The slowest sibling decides how long a group takes. Normal: in proportion to the "
+            "length.",
             page="engines.md",
             columns=6,
         ),
@@ -147,7 +149,8 @@ def _gpus() -> list[Any]:
             Query(f"min by (run, service) (rlsd:gpu_sm_active:ratio{_POD})", "{{service}} worst"),
             unit="percentunit",
             most=1,
-            text="How much of the device works. Low while busy is high: small batches.",
+            text="How much of the device works. Normal: it follows busy. Low while busy is high: "
+            "small batches.",
             page="engines.md",
         ),
         graph(
@@ -156,7 +159,7 @@ def _gpus() -> list[Any]:
                 f"max by (run, service) (rlsd:gpu_memory_used:bytes{_POD})", "{{service}} fullest"
             ),
             unit="bytes",
-            text="Of the fullest device. Growing all the time: a leak.",
+            text="Of the fullest device. Normal: flat. Growing all the time: a leak.",
             page="engines.md",
         ),
     ]

@@ -56,8 +56,8 @@ def _run() -> list[Any]:
             Column("of", f"{_joined('rlsd_learner_num_steps')}", "none"),
             by=("run", "method", "model", "transport"),
             hidden=("config_sha256",),
-            text="What is run. Two runs are compared only if nothing but what is compared "
-            "differs: their config_sha256 (in rlsd_run_info) tells.",
+            text="What is run. Two runs are compared only if nothing but what is compared differs: "
+            "their config_sha256 (in rlsd_run_info) tells. Normal: one row.",
             page="README.md",
             columns=10,
         ),
@@ -90,6 +90,7 @@ def _run() -> list[Any]:
             unit="short",
             text="Since the learner started. Normal: groups_per_step times group_size for each "
             "step, less what was rejected.",
+            page="learner.md",
             columns=5,
         ),
     ]
@@ -109,7 +110,7 @@ def _reward() -> list[Any]:
             unit="percentunit",
             most=1,
             text="Of all logged trajectories with a verdict. One kind that falls while others "
-            "rise: its verifier, or too little of it in the data.",
+            "rise: its verifier, or too little of it in the data. Normal: none falls.",
             page="learning.md",
             columns=6,
         ),
@@ -162,7 +163,7 @@ def _objective() -> list[Any]:
             unit="none",
             least=None,
             text="Of the last step. A policy gradient's loss is about 0 and says little; a jump "
-            "says that something else has changed.",
+            "says that something else has changed. Normal: noise around 0.",
             page="learning.md",
             columns=6,
         ),
@@ -193,8 +194,8 @@ def _objective() -> list[Any]:
                 on_right="percentunit",
             ),
             unit="none",
-            text="Of the last step. On-policy with one step on each batch both are 0. Above 0.1 "
-            "nats or 20 % clipped: the data is old or the rate too high.",
+            text="Of the last step. Normal on-policy, with one step on each batch: both 0. Above "
+            "0.1 nats or 20 % clipped: the data is old or the rate too high.",
             page="staleness.md",
             columns=6,
         ),
@@ -208,8 +209,8 @@ def _mismatch() -> list[Any]:
             Query(largest("rlsd_learner_mismatch_kl_nats")),
             unit="sci",
             steps=((None, GREEN), (0.05, RED)),
-            text="Learner against sampler on the same tokens, nats. Normal: below 1e-3; above "
-            "0.05 is RlsdLogprobMismatch.",
+            text="Learner against sampler on the same tokens, nats. Normal: below 1e-3; above 0.05 "
+            "is RlsdLogprobMismatch.",
             page="mismatch.md",
             columns=6,
         ),
@@ -218,8 +219,8 @@ def _mismatch() -> list[Any]:
             Query(largest("rlsd_learner_logprob_gap_nats", "stat"), "{{run}} {{stat}}"),
             unit="sci",
             log=True,
-            text="|learner - sampler|, nats. Normal: mean below 0.02 in bfloat16, 1e-5 in "
-            "float32. A large maximum alone: one token near the end of the distribution.",
+            text="|learner - sampler|, nats. Normal: mean below 0.02 in bfloat16, 1e-5 in float32. "
+            "A large maximum alone: one token near the end of the distribution.",
             page="mismatch.md",
             columns=6,
         ),
@@ -239,7 +240,8 @@ def _mismatch() -> list[Any]:
             Query(largest("rlsd_rollout_probe_difference_nats")),
             unit="sci",
             text="Largest difference between engine and learner on a fixed text after new weights "
-            "were installed, nats. Above its limit the version is refused.",
+            "were installed, nats. Above its limit the version is refused. Normal: below "
+            "1e-3.",
             page="mismatch.md",
             columns=6,
         ),
@@ -279,7 +281,8 @@ def _completions() -> list[Any]:
                 on_right="s",
             ),
             unit="short",
-            text="1 turn without tools. A group lasts as long as its slowest sibling.",
+            text="1 turn without tools. A group lasts as long as its slowest sibling. Normal: both "
+            "steady.",
             page="learner.md",
             columns=6,
         ),
@@ -310,7 +313,8 @@ def _freshness() -> list[Any]:
             Query(largest("rlsd_learner_staleness_limit_versions"), "{{run}} bound", dashed=True),
             unit="none",
             text="Policy versions. in_flight: weights changed while it was drawn; in_queue: it "
-            "waited. At the bound: rollout is faster than the learner.",
+            "waited. Normal: in_queue is most of it. At the bound: rollout is faster than the "
+            "learner.",
             page="staleness.md",
             columns=6,
         ),
@@ -328,8 +332,8 @@ def _freshness() -> list[Any]:
             Query(quantile(0.5, "rlsd_learner_group_age_seconds"), "{{run}} p50"),
             Query(quantile(0.95, "rlsd_learner_group_age_seconds"), "{{run}} p95"),
             unit="s",
-            text="From admission to its batch. Normal: one to two steps, times "
-            "run.max_staleness + 1.",
+            text="From admission to its batch. Normal: one to two steps, times run.max_staleness + "
+            "1.",
             page="staleness.md",
             columns=6,
         ),

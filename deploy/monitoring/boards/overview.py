@@ -82,7 +82,8 @@ def _verdict() -> list[Any]:
             Query(f"({_NUM_STEPS} - {_STEP}) * {_MEAN_STEP}"),
             unit="s",
             text="Steps to go, times the mean step of the dashboard's time range, evaluations "
-            "included. Choose a longer range when steps are slow.",
+            "included. Normal: it falls. Choose a longer range when steps are slow.",
+            page="learner.md",
             decimals=1,
         ),
         number(
@@ -161,7 +162,8 @@ def _learning() -> list[Any]:
             unit="short",
             stacked=True,
             text="Groups a second. Only mixed ones carry a gradient. Mostly all-fail: the task is "
-            "too hard or the verifier refuses everything; mostly all-pass: it is learned.",
+            "too hard or the verifier refuses everything; mostly all-pass: it is learned. "
+            "Normal: mixed first, then all-pass.",
             page="learning.md",
             columns=6,
         ),
@@ -171,8 +173,8 @@ def _learning() -> list[Any]:
             Query(largest("rlsd_learner_mismatch_kl_nats"), "mismatch KL (right)", on_right="sci"),
             unit="none",
             text="Nats a token. Entropy normally falls slowly; at a tenth of its start with a "
-            "reward below 0.9 the policy has stopped exploring. The mismatch is normally below "
-            "1e-3: above 0.05 engine and learner compute different models.",
+            "reward below 0.9 the policy has stopped exploring. The mismatch is normally "
+            "below 1e-3: above 0.05 engine and learner compute different models.",
             page="mismatch.md",
             columns=6,
         ),
@@ -183,8 +185,8 @@ def _learning() -> list[Any]:
             Query(or_0(largest("rlsd_credit_leakage_ratio")), "leakage, held out"),
             unit="percentunit",
             most=1,
-            text="Normal: weight entropy a little below 1, less than half clipped, leakage 0. "
-            "All 0 for a method without a teacher. Details: RLSD / Credit.",
+            text="Normal: weight entropy a little below 1, less than half clipped, leakage 0. All "
+            "0 for a method without a teacher. Details: RLSD / Credit.",
             page="credit.md",
             columns=6,
         ),
@@ -200,7 +202,8 @@ def _time() -> list[Any]:
             unit="percentunit",
             most=1,
             text="The rest is waiting. Normal: the services on the scarce device are busy, a "
-            "verifier mostly idle. A learner below 80 % waits for a stage: see the queue table.",
+            "verifier mostly idle. A learner below 80 % waits for a stage: see the queue "
+            "table.",
             page="learner.md",
             columns=6,
         ),
@@ -217,8 +220,8 @@ def _time() -> list[Any]:
             ),
             unit="s",
             stacked=True,
-            text="Seconds of a step. Normal: train is the largest part. Large wait: a stage is "
-            "too slow (`rlsd plan` splits devices anew); large publish: the volume is slow.",
+            text="Seconds of a step. Normal: train is the largest part. Large wait: a stage is too "
+            "slow (`rlsd plan` splits devices anew); large publish: the volume is slow.",
             page="learner.md",
             columns=6,
         ),
@@ -228,8 +231,8 @@ def _time() -> list[Any]:
             Query(rate("rlsd_learner_trained_tokens_total"), "trained"),
             Query(rate("rlsd_teacher_tokens_total"), "scored by the teacher"),
             unit="short",
-            text="Sampled minus trained is what was rejected (equal rewards, stale) or sampled "
-            "for evaluation. Normal: trained follows sampled.",
+            text="Sampled minus trained is what was rejected (equal rewards, stale) or sampled for "
+            "evaluation. Normal: trained follows sampled.",
             page="learner.md",
             columns=6,
         ),
@@ -242,8 +245,8 @@ def _time() -> list[Any]:
             ),
             unit="percentunit",
             steps=((None, GREEN), (0.005, ORANGE), (0.072, RED)),
-            text="Share of checks without a verdict. They are never a reward. Normal: below "
-            "0.5 %, the budget; 7.2 % for an hour is the alert RlsdVerifierErrorBudgetBurn.",
+            text="Share of checks without a verdict. They are never a reward. Normal: below 0.5 %, "
+            "the budget; 7.2 % for an hour is the alert RlsdVerifierErrorBudgetBurn.",
             page="verifiers.md",
             columns=6,
         ),
@@ -282,7 +285,8 @@ def _flow() -> list[Any]:
             ),
             by=("run", "stage"),
             text="One row for each stage that a group passes. Where groups and age grow is the "
-            "slow stage. Given out again: a worker died or failed; buried: three times.",
+            "slow stage. Given out again: a worker died or failed; buried: three times. "
+            "Normal: 0 of both.",
             page="queues.md",
             columns=9,
         ),

@@ -96,7 +96,7 @@ def _figures() -> list[Any]:
             "Steps executed again",
             "rlsd_learner_steps_reexecuted_total",
             "Logged steps after the newest checkpoint, trained once more after a restart. The "
-            "price of a crash; lower learner.checkpoint_every.",
+            "price of a crash; lower learner.checkpoint_every. Normal: 0.",
             some,
         ),
         counter(
@@ -116,7 +116,7 @@ def _account() -> list[Any]:
             "Outcomes",
             Column("groups", largest(groups, "outcome", "reason"), "none"),
             by=("run", "outcome", "reason"),
-            text="The account itself. The outcomes sum to admitted.",
+            text="The account itself. Normal: the outcomes sum to admitted.",
             page="account.md",
             columns=7,
         ),
@@ -170,7 +170,8 @@ def _queues() -> list[Any]:
             Query(largest("rlsd_queue_entries", "stage"), "{{stage}}"),
             unit="short",
             stacked=True,
-            text="In hand or waiting. The stage where they gather is the slow one.",
+            text="In hand or waiting. Normal: they gather at rollout; where else, that stage is "
+            "slow.",
             page="queues.md",
             columns=6,
         ),
@@ -187,7 +188,8 @@ def _queues() -> list[Any]:
             "Wait until handed out, p95",
             Query(quantile(0.95, "rlsd_queue_wait_seconds", "stage"), "{{stage}}"),
             unit="s",
-            text="From entering a stage to a worker. Large at one stage: give it replicas.",
+            text="From entering a stage to a worker. Normal: short but at rollout. Large "
+            "elsewhere: give that stage replicas.",
             page="queues.md",
             columns=6,
         ),
@@ -198,7 +200,8 @@ def _queues() -> list[Any]:
             Query(count("rlsd_queue_results_dropped_total", "stage"), "{{stage}} results dropped"),
             unit="short",
             text="In the window. Given out again: a worker failed or went silent. Buried: three "
-            "times. Dropped: a late result of a group that has moved on; harmless.",
+            "times. Dropped: a late result of a group that has moved on; harmless. Normal: "
+            "none.",
             page="queues.md",
             columns=6,
         ),
@@ -213,8 +216,8 @@ def _redis() -> list[Any]:
             Query(used, "{{run}} used"),
             Query(f"{largest('rlsd_queue_memory_limit_bytes')} > 0", "{{run}} limit", dashed=True),
             unit="bytes",
-            text="Normal: flat, since credits bound what is in it. Above 80 %: RlsdRedisMemory. "
-            "No limit is drawn where none is set.",
+            text="Normal: flat, since credits bound what is in it. Above 80 %: RlsdRedisMemory. No "
+            "limit is drawn where none is set.",
             page="queues.md",
             columns=8,
         ),
@@ -222,7 +225,7 @@ def _redis() -> list[Any]:
             "Wait until handed out",
             "rlsd_queue_wait_seconds",
             unit="s",
-            text="Groups by the time they waited, all stages.",
+            text="Groups by the time they waited, all stages. Normal: no tail that grows.",
             page="queues.md",
             columns=8,
         ),
@@ -230,7 +233,7 @@ def _redis() -> list[Any]:
             "Where groups are now",
             Query(largest("rlsd_queue_entries", "stage"), "{{stage}}"),
             unit="short",
-            text="The same as a picture of the pipeline.",
+            text="The same as a picture of the pipeline. Normal: most at rollout.",
             page="queues.md",
             columns=8,
         ),
@@ -256,7 +259,8 @@ def _weights() -> list[Any]:
                 "{{service}} {{direction}}",
             ),
             unit="Bps",
-            text="Published by the learner, taken by rollout and teacher replicas.",
+            text="Published by the learner, taken by rollout and teacher replicas. Normal: in "
+            "proportion to the steps.",
             page="weights.md",
             columns=6,
         ),
@@ -277,8 +281,8 @@ def _weights() -> list[Any]:
                 "{{phase}}",
             ),
             unit="s",
-            text="What a step spends on the disk and on evaluations. A growing log or checkpoint: "
-            "the volume.",
+            text="What a step spends on the disk and on evaluations. Normal: steady. A growing log "
+            "or checkpoint: the volume.",
             page="learner.md",
             columns=6,
         ),
@@ -300,7 +304,8 @@ def _services() -> list[Any]:
                 "2": ("stalled", RED),
                 "3": ("stalled", RED),
             },
-            text="Of each service its worst replica. A gap: no replica could be scraped.",
+            text="Of each service its worst replica. Normal: ready. A gap: no replica could be "
+            "scraped.",
             page="services.md",
             columns=8,
         ),
@@ -309,8 +314,9 @@ def _services() -> list[Any]:
             Query(rate("rlsd_service_state_seconds_total", "state"), "{{state}}"),
             unit="short",
             stacked=True,
-            text="Replicas in each state, all services of the runs. waiting_for_queues: Redis is "
-            "away; waiting_for_weights: the volume; waiting_for_service: see `rlsd why`.",
+            text="Replicas in each state, all services of the runs. Normal: busy or "
+            "waiting_for_work. waiting_for_queues: Redis is away; waiting_for_weights: the "
+            "volume; waiting_for_service: see `rlsd why`.",
             page="services.md",
             columns=8,
         ),
@@ -344,8 +350,8 @@ def _processes() -> list[Any]:
             "Memory",
             Query(f"max by (run, pod) (process_resident_memory_bytes{{{R}, {_POD}}})", "{{pod}}"),
             unit="bytes",
-            text="Resident, of each process. Normal: flat after warm-up. Near its limit the "
-            "kernel kills it.",
+            text="Resident, of each process. Normal: flat after warm-up. Near its limit the kernel "
+            "kills it.",
             page="services.md",
         ),
         graph(
@@ -355,7 +361,7 @@ def _processes() -> list[Any]:
                 "{{pod}}",
             ),
             unit="short",
-            text="Cores used. A verifier at its limit is slow, not wrong.",
+            text="Cores used. Normal: below its limit. A verifier at its limit is slow, not wrong.",
             page="services.md",
         ),
     ]

@@ -59,18 +59,19 @@ def _verdicts() -> list[Any]:
             ),
             unit="percentunit",
             text="Of the dashboard's time range: 0.5 % of the checks may end without a verdict. "
-            "Below 0 it is overspent.",
+            "Normal: above half; below 0 it is overspent.",
             page="verifiers.md",
             steps=((None, RED), (0, ORANGE), (0.5, GREEN)),
             filled=True,
             columns=4,
         ),
         graph(
-            "Verdicts",
+            "Verdicts by outcome",
             Query(rate(_VERDICTS, "kind", "outcome", where=_KIND), "{{kind}} {{outcome}}"),
             unit="short",
             stacked=True,
-            text="A second. pass: reward 1; partial: between; fail: 0; error and timeout: none.",
+            text="A second. pass: reward 1; partial: between; fail: 0; error and timeout: none. "
+            "Normal: pass grows.",
             page="verifiers.md",
             columns=7,
         ),
@@ -176,8 +177,8 @@ def _states() -> list[Any]:
                 "{{run}} {{verifier}}",
             ),
             words={"0": ("right", GREEN), "1": ("not answered yet", YELLOW), "2": ("wrong", RED)},
-            text="Completions with known verdicts, asked now and then. wrong: none of its "
-            "verdicts is taken.",
+            text="Completions with known verdicts, asked now and then. Normal: right; wrong: none "
+            "of its verdicts is taken.",
             page="verifiers.md",
         ),
     ]
@@ -201,8 +202,8 @@ def _sandbox() -> list[Any]:
             Query(rate(_RUNS, "result"), "{{result}}"),
             unit="short",
             stacked=True,
-            text="A second. ok and failed are the code's own endings. Killed for memory, "
-            "processes, output or by policy above 5 %: RlsdSandboxKills.",
+            text="A second. ok and failed are the code's own endings. Normal: nothing else. Killed "
+            "for memory, processes, output or by policy above 5 %: RlsdSandboxKills.",
             page="verifiers.md",
             columns=7,
         ),
@@ -221,8 +222,8 @@ def _sandbox() -> list[Any]:
             Query(total("rlsd_sandbox_places", where='state="busy"'), "{{run}} busy"),
             Query(total("rlsd_sandbox_places", where='state="total"'), "{{run}} all", dashed=True),
             unit="short",
-            text="All busy all the time: more verifiers (autoscaling.verifier), or more CPU for "
-            "each.",
+            text="Normal: below all. All busy all the time: more verifiers (autoscaling.verifier), "
+            "or more CPU for each.",
             page="verifiers.md",
             columns=6,
         ),
