@@ -188,7 +188,7 @@ ALERTS = (
         severity="critical",
         pillar="correctness",
         page="account",
-        summary="Run {{ $labels.run }}: {{ $value }} groups were trained twice",
+        summary="Run {{ $labels.run }}: groups trained twice: {{ $value }}",
         description="A group is in two steps of the batch log. Stop the run and run `rlsd audit`.",
     ),
     Alert(
@@ -414,7 +414,7 @@ ALERTS = (
         severity="warning",
         pillar="learning",
         page="learning",
-        summary="Run {{ $labels.run }}: the mean reward fell to {{ $value | humanize }}, half of "
+        summary="Run {{ $labels.run }}: the mean reward fell to {{ $value | printf \"%.3g\" }}, half of "
         "its best or less",
         description="The policy or the verifier broke. Compare with the verifier's errors first.",
     ),
@@ -428,7 +428,7 @@ ALERTS = (
         severity="warning",
         pillar="learning",
         page="learning",
-        summary="Run {{ $labels.run }}: entropy fell to {{ $value | humanize }} nats, a tenth of "
+        summary="Run {{ $labels.run }}: entropy fell to {{ $value | printf \"%.3g\" }} nats, a tenth of "
         "its highest or less",
         description="The policy hardly explores, and its reward is below 0.9, so it has not "
         "converged on the task.",
@@ -468,7 +468,7 @@ ALERTS = (
         severity="warning",
         pillar="learning",
         page="mismatch",
-        summary="Run {{ $labels.run }}: rollout and learner differ by {{ $value | humanize }} "
+        summary="Run {{ $labels.run }}: rollout and learner differ by {{ $value | printf \"%.3g\" }} "
         "nats a token",
         description="The engine that samples and the learner give other probabilities to the "
         "same tokens under the same weights.",

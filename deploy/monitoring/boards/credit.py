@@ -144,7 +144,7 @@ def _weights() -> list[Any]:
             columns=6,
         ),
         graph(
-            "Weight entropy",
+            "Weight entropy over time",
             Query(largest("rlsd_credit_weight_entropy_ratio")),
             unit="percentunit",
             least=None,
