@@ -16,6 +16,7 @@ import numpy as np
 
 from rlsd.errors import EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import InferenceEngine, ScoringRequest
+from rlsd.telemetry.weights import UNMETERED, WeightFailure, WeightMeter, WeightPhase
 from rlsd.weights import Probe, WeightStore
 
 log = logging.getLogger(__name__)
@@ -44,16 +45,19 @@ class HeldWeights:
         store: WeightStore,
         *,
         tolerance: float,
+        meter: WeightMeter = UNMETERED,
         on_installed: Callable[[Installation], object] = lambda _: None,
     ) -> None:
         """Nothing is held yet.
 
         Args:
             tolerance: largest |Δ log-prob| in nats allowed on the probe.
+            meter: hears of the phases and failures of each installation.
         """
         self._engine = engine
         self._store = store
         self._tolerance = tolerance
+        self._meter = meter
         self._on_installed = on_installed
         self._turn = asyncio.Lock()
         self._proved: set[int] = set()
@@ -104,24 +108,34 @@ class HeldWeights:
             )
 
     async def _install(self, version: int) -> None:
-        manifest = await asyncio.to_thread(self._store.verify, version)
+        meter = self._meter
+        with meter.phase(WeightPhase.VERIFY, fails_as=WeightFailure.DAMAGED):
+            manifest = await asyncio.to_thread(self._store.verify, version)
         for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                pause_s = await self._engine.install(self._store.path(version), version)
-            except WeightsError as error:
-                await self._check_old_weights(error)
-                raise
-            reason = await self._disagreement(manifest.probe)
+            with meter.phase(WeightPhase.INSTALL, fails_as=WeightFailure.ENGINE):
+                pause_s = await self._put(version)
+                reason = await self._disagreement(manifest.probe)
             if reason is None:
                 break
+            meter.failed(WeightFailure.PROBE)
             log.warning("weights not confirmed", extra={"version": version, "reason": reason})
             if attempt == _ATTEMPTS:
                 raise UnfitError(f"weights v{version}: {reason}; restart this replica")
+        meter.lasted(WeightPhase.PAUSE, pause_s)
+        meter.moved(self._store.path(version))
         self._proved.add(version)
         self._probe, self.version = manifest.probe, version
         self._on_installed(
             Installation(version=version, pause_s=pause_s, probe_difference=self._difference)
         )
+
+    async def _put(self, version: int) -> float:
+        """Seconds during which the engine computed nothing."""
+        try:
+            return await self._engine.install(self._store.path(version), version)
+        except WeightsError as error:
+            await self._check_old_weights(error)
+            raise
 
     async def _check_old_weights(self, error: WeightsError) -> None:
         """An engine that fails in the middle may hold neither the new weights nor the old ones."""

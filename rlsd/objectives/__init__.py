@@ -23,6 +23,7 @@ from rlsd.objectives.credit import (
     rlsd_token_advantages,
     rlsd_weights,
     teacher_delta,
+    weight_entropy_ratio,
 )
 from rlsd.objectives.divergences import (
     full_jsd,
@@ -47,7 +48,13 @@ from rlsd.objectives.methods import (
     ZeroVariance,
     method_named,
 )
-from rlsd.objectives.metrics import mean_metrics, split_metric, token_metric
+from rlsd.objectives.metrics import (
+    effective_share,
+    mean_metrics,
+    sequence_metric,
+    split_metric,
+    token_metric,
+)
 from rlsd.objectives.mismatch import (
     decoupled_weights,
     geometric_rejection,
@@ -98,6 +105,7 @@ __all__ = [
     "decoupled_weights",
     "dppo_surrogate",
     "dr_grpo_advantages",
+    "effective_share",
     "full_jsd",
     "generalized_jsd",
     "geometric_rejection",
@@ -123,6 +131,7 @@ __all__ = [
     "sampled_reverse_kl",
     "sequence_log_ratio",
     "sequence_mean",
+    "sequence_metric",
     "sequence_mis",
     "sequence_tis",
     "sequence_token_log_ratio",
@@ -136,4 +145,5 @@ __all__ = [
     "token_metric",
     "token_tis",
     "truncated_ratio",
+    "weight_entropy_ratio",
 ]

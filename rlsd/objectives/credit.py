@@ -97,6 +97,24 @@ def reweighted_advantages(
     return masked(advantages_B.detach()[:, None] * blend_BT, mask_BT)
 
 
+def weight_entropy_ratio(weights_BT: Tensor, where_BT: Tensor) -> Tensor:
+    """[B] `H(w / sum w) / log T` over the T tokens that are True; 1 where all weigh the same.
+
+    It falls towards 0 as a few tokens take all of the weight. 1 also where T < 2.
+
+    Args:
+        weights_BT: [B, T] from `rlsd_weights`, unclipped.
+    """
+    where_BT = where_BT.bool()
+    # Weights are exponentials of nats: their logarithm is what a softmax can take without overflow.
+    logits_BT = weights_BT.detach().log().clamp(-80.0, 80.0).masked_fill(~where_BT, -torch.inf)
+    num_B = where_BT.sum(1)
+    some_B = num_B > 1
+    shares_BT = logits_BT.masked_fill(~some_B[:, None], 0.0).softmax(1)
+    ratio_B = torch.special.entr(shares_BT).sum(1) / num_B.clamp(min=2).log()
+    return torch.where(some_B, ratio_B, torch.ones_like(ratio_B))
+
+
 def permute_within_sequence(
     delta_BT: Tensor, mask_BT: Tensor, *, generator: torch.Generator
 ) -> Tensor:

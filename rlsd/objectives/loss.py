@@ -25,7 +25,7 @@ from rlsd.objectives.methods import (
     StudentSource,
     SurrogateKind,
 )
-from rlsd.objectives.metrics import split_metric, token_metric
+from rlsd.objectives.metrics import sequence_metric, split_metric, token_metric
 from rlsd.objectives.reductions import masked
 
 
@@ -87,6 +87,8 @@ class Loss:
     """[2] sum and weight: add over microbatches and ranks, then `mean_metrics`."""
     maxima: dict[str, Tensor]
     """Scalars: take the maximum over microbatches and ranks."""
+    counts: dict[str, Tensor]
+    """Scalars: add over microbatches and ranks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,7 +166,8 @@ def objective(  # noqa: PLR0913 - the composition itself: what is learned, from 
         metrics["divergence"] = token_metric(divergence_BT, taught_BT)
     if policy_logits_BTV is not None:
         metrics |= _entropy_metrics(batch, policy_logits_BTV.detach())
-    return Loss(total=total, metrics=metrics, maxima=_gap_maxima(batch))
+    counts = _credit_counts(batch, token_credit)
+    return Loss(total=total, metrics=metrics, maxima=_gap_maxima(batch), counts=counts)
 
 
 def _masked_batch(batch: ObjectiveBatch) -> ObjectiveBatch:
@@ -387,10 +390,13 @@ def _reduced(
 
 def _batch_metrics(batch: ObjectiveBatch, policy_BT: Tensor) -> dict[str, Tensor]:
     gap_BT = batch.old_logprobs_BT - batch.rollout_logprobs_BT
+    importance_BT = surrogates.probability_ratio(gap_BT)
     return {
         "kl_old_policy": token_metric(_k3(policy_BT - batch.old_logprobs_BT), batch.mask_BT),
         "kl_rollout_old": token_metric(_k3(gap_BT), batch.mask_BT),
         "rollout_gap": token_metric(gap_BT.abs(), batch.mask_BT),
+        "importance": token_metric(importance_BT, batch.mask_BT),
+        "importance_squared": token_metric(importance_BT.square(), batch.mask_BT),
     }
 
 
@@ -432,7 +438,17 @@ def _credit_metrics(
         ("advantage_ratio", movement_BT),
     ):
         metrics |= split_metric(name, values_BT, directed_BT, advantages_B)
+    entropy_B = credit.weight_entropy_ratio(weights_BT, directed_BT)
+    metrics["weight_entropy"] = sequence_metric(entropy_B, directed_BT.sum(1) > 1)
     return metrics
+
+
+def _credit_counts(batch: ObjectiveBatch, token_credit: _Credit) -> dict[str, Tensor]:
+    """Tokens that are pushed against their trajectory's verdict: RLSD has none by construction."""
+    if token_credit.delta_BT is None:
+        return {}
+    signs_BT = token_credit.advantages_BT.sign() * batch.advantages_B.sign()[:, None]
+    return {"sign_flips": ((signs_BT < 0) & batch.mask_BT).sum()}
 
 
 def _clip_metrics(

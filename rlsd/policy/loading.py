@@ -21,7 +21,8 @@ from rlsd.errors import ConfigError, WeightsError
 from rlsd.images.placing import Chat, images_of
 from rlsd.policy.scoring import sequence_logprobs
 from rlsd.policy.vision import Vision, reads_images
-from rlsd.weights import Manifest, Probe, WeightStore
+from rlsd.telemetry.weights import UNMETERED, WeightFailure, WeightMeter, WeightPhase
+from rlsd.weights import Probe, WeightStore
 
 transformers_logging.disable_progress_bar()  # standard error carries JSON lines only
 
@@ -105,18 +106,45 @@ def prompt_ids(
     return list(ids)
 
 
-def install(model: Any, store: WeightStore, version: int, *, tolerance: float) -> Manifest:
+def install(
+    model: Any,
+    store: WeightStore,
+    version: int,
+    *,
+    tolerance: float,
+    meter: WeightMeter = UNMETERED,
+) -> float:
     """Load a verified version into `model` in place, then prove it by the learner's probe.
 
     Args:
         tolerance: largest |Δ log-prob| in nats between this model and the learner on the probe.
+        meter: hears how long that takes, all of which the model computes nothing else.
+
+    Returns:
+        That difference.
 
     Raises:
         WeightsError: the version is not whole, does not fit, or the probe disagrees.
     """
-    manifest = store.verify(version)
+    with meter.phase(WeightPhase.PAUSE):
+        with meter.phase(WeightPhase.VERIFY, fails_as=WeightFailure.DAMAGED):
+            manifest = store.verify(version)
+        with meter.phase(WeightPhase.INSTALL, fails_as=WeightFailure.DAMAGED):
+            _load_state(model, store.path(version), version)
+            difference = probe_difference(model, manifest.probe)
+    if not difference <= tolerance:
+        meter.failed(WeightFailure.PROBE)
+        raise WeightsError(
+            f"weights v{version}: log-probs differ from the learner's by {difference:.2g} nats "
+            f"on the probe, allowed {tolerance:g}"
+        )
+    meter.moved(store.path(version))
+    return difference
+
+
+def _load_state(model: Any, folder: Path, version: int) -> None:
     state: dict[str, torch.Tensor] = {}
-    for file in sorted(store.path(version).glob("*.safetensors")):
+    for file in sorted(folder.glob("*.safetensors")):
         state.update(load_file(file))
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
@@ -126,13 +154,6 @@ def install(model: Any, store: WeightStore, version: int, *, tolerance: float) -
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     if unexpected or set(missing) - tied:
         raise WeightsError(f"weights v{version}: missing {missing}, unexpected {unexpected}")
-    difference = probe_difference(model, manifest.probe)
-    if not difference <= tolerance:
-        raise WeightsError(
-            f"weights v{version}: log-probs differ from the learner's by {difference:.2g} nats "
-            f"on the probe, allowed {tolerance:g}"
-        )
-    return manifest
 
 
 def take_probe(model: Any, token_ids: list[int]) -> Probe:

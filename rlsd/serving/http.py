@@ -1,6 +1,6 @@
 """HTTP beside gRPC: an ASGI application under the same lifecycle, the probes of every service.
 
-/metrics    for Prometheus
+/metrics    for Prometheus, as text or as OpenMetrics
 /livez      200 while every part of the service moves, else 503: restart it
 /readyz     200 while it can do its work, else 503: send it nothing
 """
@@ -66,6 +66,10 @@ class Probes:
             return Answer(status=HTTPStatus.SERVICE_UNAVAILABLE, words=f"not ready: {lacks}")
         has = self.has()
         return Answer(status=HTTPStatus.OK, words=f"ready: {has}" if has else "ready")
+
+    def is_ready(self) -> bool:
+        """Whether `ready` says 200."""
+        return self.ready().status is HTTPStatus.OK
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ import grpc
 
 from rlsd.serving.http import Probes, probes_endpoint
 from rlsd.serving.lifecycle import Background, ServerConfig, serve
+from rlsd.telemetry.metrics import SERVICE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,11 @@ class Service:
     """The generated `add_…_to_server`."""
     probes: Probes
     background: Sequence[Background] = ()
+
+    @property
+    def label(self) -> str:
+        """Its name in metrics: `rollout` of `rlsd.wire.v1.RolloutService`."""
+        return self.name.rpartition(".")[2].removesuffix("Service").lower()
 
     def register(self, server: grpc.aio.Server) -> str:
         """Add the servicer to a server; its full proto name."""
@@ -45,6 +51,7 @@ async def serve_service(
         background: further loops.
         lacks: what keeps gRPC's health from SERVING.
     """
+    SERVICE.watch(service.label, service.probes.activity, service.probes.is_ready)
     with probes_endpoint(metrics, service.probes):
         await serve(
             ServerConfig(bind=bind),

@@ -14,11 +14,13 @@
 -- ARGV[4]  milliseconds without a beat that make a claim abandoned
 -- ARGV[5]  most entries to claim
 -- ARGV[6]  milliseconds for which a consumer that has asked has a share; 0 leaves nobody any
--- returns  how many new entries are left to others, and rows of entry id, group id, payload,
---          trace, deliveries
+-- returns  how many new entries are left to others, the server's clock in milliseconds, and rows of
+--          entry id, group id, payload, trace, deliveries
 
 local stage, group, consumer, count = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[5])
 local rows = {}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function remove(entry_id)
   redis.call('XACK', KEYS[2], group, entry_id)
@@ -49,8 +51,6 @@ for _, claim in ipairs(abandoned) do
 end
 
 local function share_of_new(asks_ms)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
   local told = redis.pcall('ZADD', KEYS[3], now, consumer)
   if type(told) == 'table' and told.err then
     return count, 0  -- out of memory: what is claimed is what frees some, so none is left over
@@ -82,4 +82,4 @@ while #rows < most do
   if not fresh then break end
   for _, entry in ipairs(fresh[1][2]) do hand_out(entry[1], entry[2], 1) end
 end
-return {math.max(0, new - (#rows - abandoned_rows)), rows}
+return {math.max(0, new - (#rows - abandoned_rows)), now, rows}

@@ -21,6 +21,7 @@ from rlsd.streams.stream import (
     DeadLetter,
     Delivery,
     Entry,
+    Measured,
     check_forward,
     check_settled,
 )
@@ -143,6 +144,7 @@ class MemoryStream:
                     payload=waiting.entry.payload,
                     trace=waiting.entry.trace,
                     deliveries=attempt,
+                    waited_s=self._clock() - waiting.added_s,
                 )
             )
         return claimed
@@ -237,6 +239,15 @@ class MemoryStream:
         """Seconds that the oldest entry has been at the stage; 0 when there is none."""
         now_s = self._clock()
         return max((now_s - w.added_s for w in self._queues[stage].entries.values()), default=0.0)
+
+    async def measure(self) -> Measured:
+        """How full all stages are; of its memory nobody knows."""
+        return Measured(
+            entries={stage: await self.depth(stage) for stage in Stage},
+            oldest_age_s={stage: await self.oldest_age_s(stage) for stage in Stage},
+            memory_used_bytes=0,
+            memory_limit_bytes=0,
+        )
 
     async def dead_letters(self, count: int) -> list[DeadLetter]:
         """The latest dead letters, newest first."""

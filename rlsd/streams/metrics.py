@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from rlsd.streams.stage import Stage
-from rlsd.streams.stream import Measured
+from rlsd.streams.stream import Delivery, Measured
 from rlsd.telemetry.metrics import LONG, labelled
 
 _STAGES = tuple(Stage)
+_FRESH_S = 15.0
 
 WAIT = labelled(
     Histogram(
@@ -49,14 +53,31 @@ def create_of(stage: Stage) -> None:
         counter.labels(stage)
 
 
+def observe_claim(delivery: Delivery) -> None:
+    """Count a delivery that was handed out."""
+    if delivery.deliveries == 1:
+        WAIT.labels(delivery.stage).observe(delivery.waited_s)
+    else:
+        REDELIVERIES.labels(delivery.stage).inc()
+
+
 class QueueGauges(Collector):
-    """The last measurement of the queues; nothing while there is none.
+    """The last measurement of the queues; nothing once it is older than `_FRESH_S`.
 
     So an outage shows as a gap, never as an empty queue or an old figure.
     """
 
-    def __init__(self) -> None:
-        self.measured: Measured | None = None
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last: tuple[float, Measured] | None = None
+
+    def set(self, measured: Measured) -> None:
+        """Show this from now on."""
+        self._last = (self._clock(), measured)
+
+    def forget(self) -> None:
+        """Show nothing from now on."""
+        self._last = None
 
     def describe(self) -> list[Metric]:
         """The metrics without a value."""
@@ -77,9 +98,10 @@ class QueueGauges(Collector):
 
     def collect(self) -> list[Metric]:
         """The metrics as last measured."""
-        measured = self.measured
-        if measured is None:
+        last = self._last
+        if last is None or self._clock() - last[0] > _FRESH_S:
             return []
+        measured = last[1]
         entries, age, used, limit = families = self.describe()
         for stage in Stage:
             entries.add_metric([stage], measured.entries[stage])

@@ -32,6 +32,7 @@ from rlsd.streams.stream import (
     DeadLetter,
     Delivery,
     Entry,
+    Measured,
     check_forward,
     check_settled,
 )
@@ -62,6 +63,7 @@ class RedisStream:
         self._advance = self._script("advance")
         self._release = self._script("release")
         self._settle = self._script("settle")
+        self._measure = self._script("measure")
 
     @classmethod
     def from_url(cls, url: str, run_id: str, *, abandoned_after_s: float = 30.0) -> RedisStream:
@@ -133,7 +135,7 @@ class RedisStream:
         """What can be had now, and how many new entries are left to others."""
         abandoned_after_ms = _milliseconds(self._abandoned_after_s)
         asks_ms = _milliseconds(ASKS_S) if shares else 0
-        num_left, rows = await self._claim(
+        num_left, now_ms, rows = await self._claim(
             keys=[self._keys.in_flight, self._keys.entries(stage), self._keys.asking(stage)],
             args=[stage, CONSUMER_GROUP, consumer, abandoned_after_ms, count, asks_ms],
         )
@@ -145,6 +147,7 @@ class RedisStream:
                 payload=payload,
                 trace=trace.decode(),
                 deliveries=deliveries,
+                waited_s=max(0.0, now_ms / 1e3 - _added_s(entry_id)),
             )
             for entry_id, group_id, payload, trace, deliveries in rows
         ]
@@ -245,9 +248,24 @@ class RedisStream:
             if not oldest:
                 return 0.0
             seconds, microseconds = await self._client.time()
-        added_s = int(oldest[0][0].split(b"-")[0]) / 1e3
         now_s = float(seconds + microseconds / 1e6)
-        return max(0.0, now_s - added_s)
+        return max(0.0, now_s - _added_s(oldest[0][0]))
+
+    async def measure(self) -> Measured:
+        """How full all stages are; no payload leaves the server."""
+        async with self._boundary("measure"):
+            now_ms, *rows = await self._measure(keys=[self._keys.entries(s) for s in Stage])
+            memory = await self._client.info("memory")
+        staged = dict(zip(Stage, zip(rows[::2], rows[1::2], strict=True), strict=True))
+        return Measured(
+            entries={stage: int(number) for stage, (number, _) in staged.items()},
+            oldest_age_s={
+                stage: max(0.0, now_ms / 1e3 - _added_s(first)) if first else 0.0
+                for stage, (_, first) in staged.items()
+            },
+            memory_used_bytes=int(memory["used_memory"]),
+            memory_limit_bytes=int(memory["maxmemory"]),
+        )
 
     async def dead_letters(self, count: int) -> list[DeadLetter]:
         """The latest dead letters, newest first."""
@@ -313,6 +331,11 @@ def _where(client: Redis) -> str:
     if "path" in kwargs:
         return str(kwargs["path"])
     return f"{kwargs.get('host', 'localhost')}:{kwargs.get('port', 6379)}"
+
+
+def _added_s(entry_id: bytes) -> float:
+    """When an entry came, by the server's clock, in seconds of its epoch."""
+    return int(entry_id.split(b"-")[0]) / 1e3
 
 
 def _by_stage(deliveries: Sequence[Delivery]) -> dict[Stage, list[Delivery]]:

@@ -45,6 +45,8 @@ class Delivery:
     trace: str
     deliveries: int
     """How often this entry was handed out, this time included."""
+    waited_s: float = 0.0
+    """Seconds from entering the stage to being handed out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,6 +162,10 @@ class GroupStream(Protocol):
 
     async def oldest_age_s(self, stage: Stage) -> float:
         """Seconds that the oldest entry has been at the stage; 0 when there is none."""
+        ...
+
+    async def measure(self) -> Measured:
+        """How full all stages are; no payload is read."""
         ...
 
     async def dead_letters(self, count: int) -> list[DeadLetter]:

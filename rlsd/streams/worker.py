@@ -21,6 +21,7 @@ from typing import TypeVar
 
 from rlsd.errors import RlsdError, StreamError
 from rlsd.failpoints import failpoint
+from rlsd.streams import metrics
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, GroupStream
 from rlsd.telemetry.activity import Activity, State
@@ -100,6 +101,7 @@ class _Worker:
         self._interrupted: list[Delivery] = []
         self._crashed: list[Delivery] = []
         self._outage = _Outage(job.stage, job.activity)
+        metrics.create_of(job.stage)
 
     async def run(self, stopping: asyncio.Event) -> None:
         try:
@@ -139,6 +141,7 @@ class _Worker:
                 self._take_on(delivery, tasks)
 
     def _take_on(self, delivery: Delivery, tasks: asyncio.TaskGroup) -> None:
+        metrics.observe_claim(delivery)
         task = tasks.create_task(self._handle(delivery))
         self._in_hand[task] = delivery
         task.add_done_callback(self._put_down)
@@ -166,6 +169,7 @@ class _Worker:
             )
             failpoint("advance/next")
             if not took_effect:  # a zombie's, or sent again after a lost answer
+                metrics.RESULTS_DROPPED.labels(delivery.stage).inc()
                 log.info("result dropped: the group has left", extra=_fields(delivery))
 
     async def _fail(self, delivery: Delivery, error: RlsdError) -> None:
@@ -183,7 +187,9 @@ class _Worker:
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         payload = self._job.on_dead(delivery, reason)
-        await self._persist(lambda: self._stream.bury(delivery, reason, payload))
+        took_effect = await self._persist(lambda: self._stream.bury(delivery, reason, payload))
+        buried = metrics.DEAD_LETTERS if took_effect else metrics.RESULTS_DROPPED
+        buried.labels(delivery.stage).inc()
         log.error("group buried", extra={**_fields(delivery), "reason": reason})
 
     async def _persist(self, write: Callable[[], Awaitable[_Answer]]) -> _Answer:

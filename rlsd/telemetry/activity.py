@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
@@ -115,20 +116,27 @@ class Activity:
         self._ticks: dict[Part, float] = {}
         self.is_serving = False
         """Whether the health service answers SERVING; set by the lifecycle."""
+        self._counting = threading.RLock()
+        self._seconds = dict.fromkeys(State, 0.0)
+        self._counted_state = State.STARTING
+        self._counted_until = clock()
 
     def enter(self, state: State, detail: str = "") -> None:
         """Say what the service does from now on; a wait of the same kind keeps its beginning."""
         same = state is self._phase.state and (state is not State.BUSY or detail == self.detail)
         self._phase = _Phase(state, detail, self._phase.since if same else self._clock())
+        self._count()
 
     def hold(self, state: State, detail: str) -> None:
         """Say what stands in the way, whatever else goes on, until `release`."""
         if state not in self._obstacles:
             self._obstacles = {**self._obstacles, state: _Phase(state, detail, self._clock())}
+            self._count()
 
     def release(self, state: State) -> None:
         """The obstacle is gone."""
         self._obstacles = {s: p for s, p in self._obstacles.items() if s is not state}
+        self._count()
 
     def watch(self, look: Callable[[], Obstacle | None]) -> None:
         """Ask, at every snapshot and from any thread, what the work in hand waits for."""
@@ -140,12 +148,14 @@ class Activity:
         if not self._num_in_hand:
             self._in_hand_since = self._clock()
         self._num_in_hand += 1
+        self._count()
         try:
             yield
         finally:
             self._num_in_hand -= 1
             if not self._num_in_hand:  # what it waits for now, it waits for from here on
                 self._phase = _Phase(self._phase.state, self._phase.detail, self._clock())
+            self._count()
 
     def tick(self, part: Part = Part.LOOP) -> None:
         """A part has moved; from its first tick on it is watched."""
@@ -164,7 +174,25 @@ class Activity:
     async def _beat(self, part: Part) -> None:
         while True:
             self.tick(part)
+            self._count()
             await asyncio.sleep(_BEAT_S)
+
+    def seconds(self) -> dict[State, float]:
+        """Seconds in each state since the beginning; every one is counted once, from any thread.
+
+        What is visible counts. What `watch` finds, nobody tells of: it counts from the next look
+        on, which comes within a second.
+        """
+        with self._counting:
+            self._count()
+            return dict(self._seconds)
+
+    def _count(self) -> None:
+        """Give the time until now to the state that it was spent in; called after every change."""
+        with self._counting:
+            now = self._clock()
+            self._seconds[self._counted_state] += now - self._counted_until
+            self._counted_state, self._counted_until = self._visible().state, now
 
     @property
     def detail(self) -> str:

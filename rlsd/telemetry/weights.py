@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterator
 from enum import StrEnum
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import Counter, Histogram
@@ -101,8 +102,19 @@ class WeightMeter:
         if self._service:
             FAILURES.labels(self._service, reason).inc()
 
-    def moved(self, num_bytes: int) -> None:
+    def moved(self, folder: Path) -> None:
         """Count the bytes of a version that was published or taken."""
         if self._service:
             direction = "taken" if self._service in _TAKERS else "published"
-            BYTES.labels(self._service, direction).inc(num_bytes)
+            BYTES.labels(self._service, direction).inc(_num_bytes(folder))
+
+
+UNMETERED: Final = WeightMeter()
+
+
+def _num_bytes(folder: Path) -> int:
+    """What the files hold; 0 for a version that is being deleted."""
+    try:
+        return sum(path.stat().st_size for path in folder.iterdir())
+    except OSError:
+        return 0

@@ -6,14 +6,14 @@ No privileged context is in any prompt here, so a completion that cites some has
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlsd.config import RunConfig
 from rlsd.errors import ServiceError
-from rlsd.trajectory import Group, GroupPlan, Prompt, SamplingParams, Trajectory
+from rlsd.trajectory import Group, GroupPlan, Prompt, SamplingParams
+from services.learner.leakage import Leaks
 from services.learner.stages import CalledStages
 
 _CALLS_AT_ONCE = 128
@@ -47,7 +47,7 @@ class Evaluator:
         self._prompts = prompts[: config.evaluation.limit]
         self._config = config
         self._calls = calls
-        self._leaks = [re.compile(p) for p in config.evaluation.leakage_patterns]
+        self._leaks = Leaks(config.evaluation.leakage_patterns)
 
     async def measure(self, *, step: int, policy_version: int) -> Evaluation:
         """Greedy accuracy and mean@k at `policy_version`.
@@ -67,7 +67,7 @@ class Evaluator:
             )
         greedy, sampled = of_greedy.result(), of_sampled.result()
         trajectories = [t for g in (*greedy, *sampled) for t in g.trajectories]
-        leaks = sum(self._leaks_any(t) for t in trajectories)
+        leaks = sum(self._leaks.any_in(t) for t in trajectories)
         return Evaluation(
             step=step,
             greedy_accuracy=_mean_reward(greedy),
@@ -79,11 +79,6 @@ class Evaluator:
             completion_tokens_mean=sum(t.num_sampled for t in trajectories) / len(trajectories),
             duration_s=time.monotonic() - started,
         )
-
-    def _leaks_any(self, trajectory: Trajectory) -> bool:
-        """Whether its last turn, or what it told a tool, matches a pattern."""
-        written = [trajectory.text, *(call.arguments for call in trajectory.calls)]
-        return any(p.search(text) for p in self._leaks for text in written)
 
     async def _groups(
         self, policy_version: int, *, temperature: float, num_completions: int

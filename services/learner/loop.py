@@ -27,17 +27,26 @@ from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
 from rlsd.staleness import staleness
 from rlsd.telemetry.activity import Activity, Part, State
-from rlsd.trajectory import Group, GroupOutcome, RejectReason, group_id_of, index_of
+from rlsd.trajectory import (
+    Group,
+    GroupOutcome,
+    RejectReason,
+    TeacherNeed,
+    group_id_of,
+    index_of,
+)
 from services.learner import metrics
 from services.learner.checkpoint import Meta
 from services.learner.evaluation import Evaluator
 from services.learner.feeder import Feeder, Position
+from services.learner.leakage import Leaks
 from services.learner.lease import Lease
 from services.learner.ledger import Ledger, decide
 from services.learner.progress import Progress
 from services.learner.ranks import Command, Rank
 from services.learner.run_log import RunLog
 from services.learner.stages import Stages
+from services.learner.trained import TrainedGroups
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +88,11 @@ class Learner:
         self._ready: dict[int, Group] = {}
         self._early: list[Group] = []
         """Rejected, and settled before their step so that others could take their place."""
+        self._trained = TrainedGroups()
+        self._backpressure = metrics.Backpressure()
+        self._admitted_at: dict[int, float] = {}
+        has_teacher = rank.method.teacher is not TeacherNeed.NONE
+        self._leaks = Leaks(rank.config.evaluation.leakage_patterns if has_teacher else ())
         self._batch_sha256 = ""
         self._before_s = 0.0
         self._started = time.monotonic()
@@ -107,6 +121,7 @@ class Learner:
 
     async def restore(self) -> None:
         """Bring weights and ledger to the last logged step, and publish; before `train`."""
+        metrics.begin(self._config, self._rank.method, self.ledger, limit=self._feeder.limit)
         meta = await self._compute(self._rank.restore)
         if meta is not None:
             self.progress.step, self._before_s = meta.step, meta.elapsed_s
@@ -116,6 +131,7 @@ class Learner:
         for step in logged:
             batch = self._rank.paths.batch_log.read(step, previous_sha256=sha256)
             sha256 = batch.sha256
+            metrics.TRAINED_TWICE.inc(self._trained.note(batch.groups))
             for group in batch.groups:
                 self.ledger.resolve(group)
             if step <= self.step:  # the others are executed again below
@@ -125,15 +141,17 @@ class Learner:
         self._batch_sha256 = sha256
         if self._rank.paths.weights.latest() is None:
             await self._stages.clear()
-            await self._lead(Command.PUBLISH, 0)
+            await self._publish(0)
         for step in range(self.step + 1, len(logged) + 1):
             log.info("step re-executed", extra={"step": step})
+            metrics.REEXECUTED.inc()
             self._record(step, await self._lead(Command.TRAIN, step), {})
             self.progress.step = step
             if step > (self._rank.paths.weights.latest() or 0):
-                await self._lead(Command.PUBLISH, step)
+                await self._publish(step)
         if self.step and not self._is_published():
-            await self._lead(Command.PUBLISH, self.step)
+            await self._publish(self.step)
+        metrics.POLICY_VERSION.set(self.step)
 
     def _is_published(self) -> bool:
         """Whether the version of this step is there and whole; a damaged one is written again."""
@@ -197,10 +215,12 @@ class Learner:
         lost = await self._stages.lost([group_id_of(i) for i in waiting])
         if lost:
             log.warning("groups readmitted", extra={"num": len(lost)})
+            metrics.READMITTED.inc(len(lost))
             await self._send([index_of(group_id) for group_id in lost])
 
     async def _admit(self) -> None:
         """Fill the credits with new groups, in index order."""
+        self._note_credits()
         free = self._feeder.limit - len(self.ledger.in_flight)
         if free <= 0:
             return
@@ -211,8 +231,13 @@ class Learner:
         if indices:
             before = len(self.ledger.in_flight)
             self.ledger.admit(indices)
+            self._note_credits()
+            self._admitted_at |= dict.fromkeys(indices, time.monotonic())
             metrics.ADMITTED.inc(len(indices))
             await self._send(indices, num_ahead=before)
+
+    def _note_credits(self) -> None:
+        self._backpressure.note(is_full=len(self.ledger.in_flight) >= self._feeder.limit)
 
     async def _send(self, indices: list[int], *, num_ahead: int = 0) -> None:
         """Put groups on their way; repeating it changes nothing."""
@@ -237,6 +262,7 @@ class Learner:
             # Not lost: it is logged with the step, and made again if we crash before that.
             self._early.append(decided)
             self.ledger.resolve(decided)
+            self._note_credits()
             await self._stages.settle([decided])
             return
         self._ready[group.index] = group  # decided when it is consumed: it may grow stale yet
@@ -248,6 +274,10 @@ class Learner:
             return None
         chosen = [self._decide(self._ready.pop(i)) for i in sorted(self._ready)[:needed]]
         early, self._early = self._early, []
+        now = time.monotonic()
+        for group in (*chosen, *early):
+            if (admitted_at := self._admitted_at.pop(group.index, None)) is not None:
+                metrics.GROUP_AGE.observe(now - admitted_at)
         return sorted([*chosen, *early], key=lambda g: g.index)
 
     def _decide(self, group: Group) -> Group:
@@ -266,14 +296,17 @@ class Learner:
         phases = {"wait": time.monotonic() - self._started_step}
         self._lease.check()
         failpoint("seal/log")
+        self.activity.enter(State.BUSY, f"log, step {step}")
         with _timed(phases, "log"):
             self._batch_sha256 = self._rank.paths.batch_log.append(
                 step, groups, previous_sha256=self._batch_sha256
             )
             failpoint("log/settle")
+            metrics.TRAINED_TWICE.inc(self._trained.note(groups))
             for group in groups:
                 if not self.ledger.is_known(group.index):
                     self.ledger.resolve(group)
+            self._note_credits()
             await self._settle(groups)
         failpoint("settle/train")
         with _timed(phases, "train"):
@@ -288,7 +321,8 @@ class Learner:
         self.progress.step = step
         self._lease.check()
         with _timed(phases, "publish"):
-            await self._lead(Command.PUBLISH, step)
+            await self._publish(step)
+        metrics.observe_batch(groups, learner_version=step - 1, leaks=self._leaks)
         self._record(step, learned, phases, groups=groups, behind=behind)
         failpoint("publish/checkpoint")
         # After the record: a restart from this checkpoint keeps the lines up to its step.
@@ -309,6 +343,10 @@ class Learner:
         except StreamError as error:
             log.warning("queues unreachable", extra={"reason": str(error)})
 
+    async def _publish(self, version: int) -> None:
+        await self._lead(Command.PUBLISH, version)
+        metrics.POLICY_VERSION.set(version)
+
     async def _checkpoint(self) -> None:
         version = teacher_version_at(self.step + 1, sync_every=self._config.teacher.sync_every)
         meta = Meta(
@@ -318,7 +356,8 @@ class Learner:
             teacher_version=version,
             elapsed_s=self.elapsed_s(),
         )
-        await self._lead(Command.CHECKPOINT, self.step, meta=meta)
+        with metrics.STEP_DURATION.labels("checkpoint").time():
+            await self._lead(Command.CHECKPOINT, self.step, meta=meta)
 
     def _retain(self) -> None:
         """Keep the versions that a live reader, the teacher or a checkpoint may still name."""
@@ -344,10 +383,13 @@ class Learner:
         waits_for = f"the evaluation of version {self.step} by rollout and verifier"
         self.activity.enter(State.WAITING_FOR_SERVICE, waits_for)
         async with self.activity.beating(Part.LOOP):  # each of its calls has a deadline
+            started = time.monotonic()
             evaluation = await evaluator.measure(step=self.step, policy_version=self.step)
         self.progress.evaluation = evaluation
         self._run_log.evaluation(asdict(evaluation))
+        metrics.STEP_DURATION.labels("evaluate").observe(time.monotonic() - started)
         metrics.HELD_OUT_ACCURACY.set(evaluation.greedy_accuracy)
+        metrics.LEAKAGE.set(evaluation.leakage)
         log.info(
             "evaluated",
             extra={"step": self.step, "greedy_accuracy": evaluation.greedy_accuracy},
@@ -438,7 +480,9 @@ class Learner:
     # --- the compute thread --------------------------------------------------------------------
 
     async def _lead(self, command: Command, step: int = 0, **extra: Any) -> dict[str, float]:
-        if command is not Command.IDLE:
+        if command is Command.CHECKPOINT:
+            self.activity.enter(State.CHECKPOINTING, f"step {step}")
+        elif command is not Command.IDLE:
             self.activity.enter(State.BUSY, f"{command.name.lower()}, step {step}")
         learned: dict[str, float] = await self._compute(
             lambda: self._rank.lead(command, step, **extra)

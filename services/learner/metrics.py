@@ -5,13 +5,35 @@ Rank 0 alone exports them; other ranks have no port.
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 
+from rlsd.config import RunConfig
+from rlsd.objectives.methods import Method
 from rlsd.streams.metrics import queue_gauges
 from rlsd.telemetry.metrics import DLT, FRAC, LONG, REW, TOK, VER, LateGauge, create, labelled
 from rlsd.telemetry.weights import WeightMeter
-from rlsd.trajectory import FinishReason, GroupOutcome, RejectReason
+from rlsd.trajectory import (
+    FinishReason,
+    Group,
+    GroupOutcome,
+    RejectReason,
+    TeacherNeed,
+    Trajectory,
+)
+from services.learner.leakage import Leaks
+from services.learner.ledger import Ledger
 
+_LONGEST_NAME = 64
 _KIND = "the kinds of verifier.kinds"
 
 # --- the account ----------------------------------------------------------------------------------
@@ -60,9 +82,9 @@ RUN = labelled(
     config_sha256="of the resolved configuration",
 )
 STEP = Gauge("rlsd_learner_step", "Optimizer steps done.")
-NUM_STEPS = Gauge("rlsd_learner_num_steps", "Optimizer steps of the whole run.")
+NUM_STEPS = LateGauge("rlsd_learner_num_steps", "Optimizer steps of the whole run.")
 POLICY_VERSION = LateGauge("rlsd_learner_policy_version", "Newest version that is published.")
-LAST_STEP = Gauge(
+LAST_STEP = LateGauge(
     "rlsd_learner_last_step_timestamp_seconds", "When the last step, or the learner's start, was."
 )
 STEP_DURATION = labelled(
@@ -129,7 +151,7 @@ STALENESS = labelled(
     ),
     part=("in_flight", "in_queue", "total"),
 )
-STALENESS_LIMIT = Gauge("rlsd_learner_staleness_limit_versions", "run.max_staleness.")
+STALENESS_LIMIT = LateGauge("rlsd_learner_staleness_limit_versions", "run.max_staleness.")
 GROUP_AGE = Histogram(
     "rlsd_learner_group_age_seconds", "From a group's admission to its batch.", buckets=LONG
 )
@@ -171,7 +193,7 @@ NONFINITE = Counter(
     "Steps whose gradient was not finite, so that the weights stayed as they were.",
 )
 
-# --- the teacher's credit: registered by `show_credit`, for methods that have a teacher -----------
+# --- the teacher's credit: exported for methods that have a teacher -------------------------------
 
 DELTA_ABS = LateGauge(
     "rlsd_credit_delta_abs_mean_nats",
@@ -219,12 +241,136 @@ _CREDIT = (
     *(DELTA_ABS, MIX, WEIGHT_ENTROPY, SEQUENCE_DELTA, WEIGHT_CLIPPED),
     *(SIGN_FLIPS, LEAK_CHECKS, LEAKS, LEAKAGE),
 )
+_LAST: Mapping[str, tuple[Gauge, str]] = {
+    "reward_mean": (REWARD, ""),
+    "loss": (LOSS, ""),
+    "grad_norm": (GRAD_NORM, ""),
+    "lr": (LEARNING_RATE, ""),
+    "entropy": (ENTROPY, ""),
+    "kl_old_policy": (KL, "old_policy"),
+    "ratio_clipped_low": (CLIPPED, "low"),
+    "ratio_clipped_high": (CLIPPED, "high"),
+    "kl_rollout_old": (MISMATCH_KL, ""),
+    "rollout_gap": (LOGPROB_GAP, "mean"),
+    "rollout_gap_p99_max": (LOGPROB_GAP, "p99"),
+    "rollout_gap_max": (LOGPROB_GAP, "max"),
+    "importance_ess": (IMPORTANCE_ESS, ""),
+    "delta_abs": (DELTA_ABS, ""),
+    "lam": (MIX, ""),
+    "weight_entropy": (WEIGHT_ENTROPY, ""),
+    "weight_clipped_low": (WEIGHT_CLIPPED, "low"),
+    "weight_clipped_high": (WEIGHT_CLIPPED, "high"),
+}
+"""Gauges, with their label where they have one, by a value's name in metrics.jsonl."""
 
 
-def show_credit() -> None:
-    """Export the credit's metrics too."""
+def begin(config: RunConfig, method: Method, ledger: Ledger, *, limit: int) -> None:
+    """Say what is run, and of whose account the figures are."""
+    resolved = json.dumps(config.model_dump(mode="json"), sort_keys=True)
+    RUN.clear()
+    RUN.labels(
+        config.method.name,
+        PurePath(config.model.path).name[:_LONGEST_NAME],
+        config.run.transport,
+        hashlib.sha256(resolved.encode()).hexdigest(),
+    ).set(1)
+    NUM_STEPS.set(config.run.steps)
+    STALENESS_LIMIT.set(config.run.max_staleness)
+    LAST_STEP.set_to_current_time()
+    CREDITS.labels("limit").set(limit)
+    CREDITS.labels("used").set_function(lambda: float(len(ledger.in_flight)))
+    create(STALENESS)
+    if method.teacher is not TeacherNeed.NONE:
+        _show_credit()
+
+
+@functools.cache
+def _show_credit() -> None:
     for metric in _CREDIT:
         REGISTRY.register(metric)
 
 
-create(STALENESS)
+class Backpressure:
+    """Adds up the time in which every credit is taken."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._is_full = False
+        self._until = clock()
+
+    def note(self, *, is_full: bool) -> None:
+        """Say how it is from now on; also now and then while it stays so."""
+        now = self._clock()
+        if self._is_full:
+            BACKPRESSURE.inc(now - self._until)
+        self._is_full, self._until = is_full, now
+
+
+def observe_step(line: Mapping[str, Any], ledger: Ledger) -> None:
+    """Set the values of the last step from a line of metrics.jsonl, and the account."""
+    STEP.set(line["step"])
+    LAST_STEP.set_to_current_time()
+    for phase, seconds in line["phase_s"].items():
+        STEP_DURATION.labels(phase).observe(seconds)
+    for name, (gauge, label) in _LAST.items():
+        if name in line:
+            (gauge.labels(label) if label else gauge).set(line[name])
+    if not math.isfinite(line.get("grad_norm", 0.0)):
+        NONFINITE.inc()
+    SIGN_FLIPS.inc(line.get("sign_flips", 0.0))
+    OUTCOMES.labels("admitted", "").set(ledger.admitted)
+    OUTCOMES.labels("trained", "").set(ledger.trained)
+    OUTCOMES.labels("in_flight", "").set(len(ledger.in_flight))
+    for reason, count in ledger.rejected.items():
+        OUTCOMES.labels("rejected", reason).set(count)
+    for kind, count in ledger.failed.items():
+        OUTCOMES.labels("failed", kind).set(count)
+    RESIDUAL.set(ledger.residual)
+
+
+def observe_batch(groups: Sequence[Group], *, learner_version: int, leaks: Leaks) -> None:
+    """Count what a newly logged batch holds.
+
+    Args:
+        learner_version: the weights that were trained with it.
+    """
+    for group in groups:
+        _observe_rewards(group)
+        for trajectory in group.trajectories:
+            COMPLETION_TOKENS.labels(trajectory.finish_reason).observe(trajectory.num_sampled)
+            _observe_credit(trajectory, leaks)
+        if group.outcome is GroupOutcome.TRAINED:
+            _observe_trained(group, learner_version)
+
+
+def _observe_rewards(group: Group) -> None:
+    kind = group.prompt.verifier.kind
+    rewards = [r for r in group.rewards if r is not None]
+    if not rewards:
+        return
+    for reward in rewards:
+        REWARDS.labels(kind).observe(reward)
+    num_passed = sum(r == 1 for r in rewards)
+    PASS_RATIO.labels(kind).observe(num_passed / len(rewards))
+    whole = {0: "all_fail", len(rewards): "all_pass"}
+    JUDGED.labels(kind, whole.get(num_passed, "mixed")).inc()
+
+
+def _observe_credit(trajectory: Trajectory, leaks: Leaks) -> None:
+    if leaks.patterns:
+        LEAK_CHECKS.inc()
+        LEAKS.inc(leaks.any_in(trajectory))
+    scores = trajectory.scores
+    if scores is not None and trajectory.num_sampled:
+        delta = scores.teacher_logprobs - scores.student_logprobs
+        SEQUENCE_DELTA.observe(float(np.abs(delta[trajectory.sampled]).mean()))
+
+
+def _observe_trained(group: Group, learner_version: int) -> None:
+    TRAINED_TRAJECTORIES.inc(len(group.trajectories))
+    TRAINED_TOKENS.inc(sum(t.num_sampled for t in group.trajectories))
+    for trajectory in group.trajectories:
+        oldest, newest = trajectory.min_policy_version, trajectory.max_policy_version
+        STALENESS.labels("in_flight").observe(newest - oldest)
+        STALENESS.labels("in_queue").observe(learner_version - newest)
+        STALENESS.labels("total").observe(learner_version - oldest)

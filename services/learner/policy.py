@@ -14,6 +14,7 @@ from torch.distributed.fsdp import fully_shard
 from rlsd.config import LearnerSection
 from rlsd.objectives.loss import Loss, objective
 from rlsd.objectives.methods import Method
+from rlsd.objectives.metrics import effective_share
 from rlsd.policy.loading import take_probe
 from rlsd.policy.scoring import completion_logits, gather_logprobs
 from rlsd.policy.vision import Vision
@@ -81,6 +82,9 @@ class Policy:
         grad_norm = self._apply()
         self.model.eval()
         metrics = self._over_ranks(Totals.of([x for x in losses if x is not None]))
+        if "importance" in metrics:
+            importance = metrics.pop("importance"), metrics.pop("importance_squared")
+            metrics["importance_ess"] = effective_share(*importance)
         return metrics | {"grad_norm": grad_norm, "lr": lr, "num_rows": float(len(plan.rows))}
 
     def probe(self, token_ids: Sequence[int]) -> Probe:
@@ -151,6 +155,7 @@ class Totals:
     sums: dict[str, tuple[float, float]]
     """Sum and weight by name."""
     maxima: dict[str, float]
+    counts: dict[str, float]
 
     @classmethod
     def of(cls, losses: Sequence[Loss]) -> Totals:
@@ -161,6 +166,7 @@ class Totals:
                     loss=float(x.total.detach()),
                     sums={n: (float(v[0]), float(v[1])) for n, v in x.metrics.items()},
                     maxima={n: float(v) for n, v in x.maxima.items()},
+                    counts={n: float(v) for n, v in x.counts.items()},
                 )
                 for x in losses
             ]
@@ -171,18 +177,20 @@ class Totals:
         """Several parts as one."""
         names = {n for p in parts for n in p.sums}
         tops = {n for p in parts for n in p.maxima}
+        counted = {n for p in parts for n in p.counts}
         pairs = {n: [p.sums[n] for p in parts if n in p.sums] for n in names}
         return cls(
             loss=sum(p.loss for p in parts),
             sums={n: (sum(a for a, _ in v), sum(b for _, b in v)) for n, v in pairs.items()},
             maxima={n: max(p.maxima[n] for p in parts if n in p.maxima) for n in tops},
+            counts={n: sum(p.counts.get(n, 0.0) for p in parts) for n in counted},
         )
 
     def values(self) -> dict[str, float]:
-        """Means and maxima by name; a mean over nothing is left out."""
+        """Means, maxima and counts by name; a mean over nothing is left out."""
         means = {n: total / weight for n, (total, weight) in sorted(self.sums.items()) if weight}
         maxima = {f"{n}_max": value for n, value in sorted(self.maxima.items())}
-        return {"loss": self.loss} | means | maxima
+        return {"loss": self.loss} | means | maxima | dict(sorted(self.counts.items()))
 
 
 def _shard(model: Any) -> Any:

@@ -17,6 +17,7 @@ import signal
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +30,9 @@ from rlsd.objectives.methods import Method
 from rlsd.objectives.schedules import lambda_at
 from rlsd.policy.loading import load_model, local_device, save_model
 from rlsd.policy.vision import load_vision
+from rlsd.telemetry.weights import WeightPhase
 from rlsd.weights import WeightStore
+from services.learner import metrics
 from services.learner.batches import plan_step
 from services.learner.checkpoint import Checkpoints, Meta
 from services.learner.policy import Policy
@@ -147,15 +150,20 @@ class Rank:
         return metrics | {"lam": lam, "num_tokens": float(plan.denominators.num_tokens)}
 
     def _publish(self, version: int) -> None:
-        probe = self.policy.probe(self._probe_ids)
-        state = self.policy.full_state()
-        if self.policy.rank == 0:
-            self.paths.weights.publish(
-                version,
-                step=version,
-                probe=probe,
-                save=lambda folder: save_model(self.policy.model, state, folder),
-            )
+        with metrics.WEIGHTS.phase(WeightPhase.PUBLISH):
+            probe = self.policy.probe(self._probe_ids)
+            state = self.policy.full_state()
+            if self.policy.rank == 0:
+                self.paths.weights.publish(
+                    version,
+                    step=version,
+                    probe=probe,
+                    save=lambda folder: self._save(state, folder),
+                )
+
+    def _save(self, state: dict[str, torch.Tensor], folder: Path) -> None:
+        save_model(self.policy.model, state, folder)
+        metrics.WEIGHTS.moved(folder)
 
 
 def _placeholder(step: int) -> Meta:

@@ -22,6 +22,7 @@ from rlsd.config import Addresses
 from rlsd.errors import RlsdError, StreamError
 from rlsd.routing import route
 from rlsd.serving.channel import calling, open_channel
+from rlsd.streams import metrics
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, Entry, GroupStream
 from rlsd.trajectory import Group, GroupOutcome
@@ -75,6 +76,7 @@ class QueuedStages:
         self._stream = stream
         self._consumer = consumer
         self._held: dict[str, Delivery] = {}
+        metrics.create_of(Stage.TRAIN)
 
     async def admit(self, groups: Sequence[Group], *, limit: int) -> None:
         """Put groups at the rollout stage."""
@@ -87,6 +89,8 @@ class QueuedStages:
             await self._stream.beat(list(self._held.values()), self._consumer)
         deliveries = await self._stream.claim(Stage.TRAIN, self._consumer, count=64, wait_s=wait_s)
         new = [d for d in deliveries if d.group_id not in self._held]
+        for delivery in new:
+            metrics.observe_claim(delivery)
         self._held |= {d.group_id: d for d in deliveries}
         return [decode(d.payload) for d in new]
 

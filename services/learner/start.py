@@ -22,6 +22,7 @@ from rlsd.serving.http import Probes, probes_endpoint
 from rlsd.serving.lifecycle import ServerConfig, serve
 from rlsd.streams.redis import RedisStream
 from rlsd.telemetry.activity import Activity, Part, State
+from rlsd.telemetry.metrics import SERVICE
 from rlsd.wire.v1 import learner_service_pb2, learner_service_pb2_grpc
 from services.learner import ranks
 from services.learner.evaluation import Evaluator
@@ -29,6 +30,8 @@ from services.learner.feeder import Feeder
 from services.learner.lease import Lease
 from services.learner.loop import Learner
 from services.learner.method import configured_method
+from services.learner.metrics import QUEUES
+from services.learner.queues import measured
 from services.learner.run_log import RunLog
 from services.learner.service import LearnerService
 from services.learner.stages import CalledStages, QueuedStages, Stages
@@ -56,7 +59,9 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
     async with contextlib.AsyncExitStack() as stack:
         activity = Activity(stall_after_s=config.run.stall_after_s)
         rank.policy.pulse = activity.tick
-        stack.enter_context(probes_endpoint(metrics, Probes(activity=activity)))
+        probes = Probes(activity=activity)
+        SERVICE.watch("learner", activity, probes.is_ready)
+        stack.enter_context(probes_endpoint(metrics, probes))
         addresses = Addresses.from_environment()
         calls = await stack.enter_async_context(
             CalledStages(addresses, timeout_s=config.learner.stage_timeout_s)
@@ -70,6 +75,7 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
             await stream.ping()
             stages = queued = QueuedStages(stream, consumer=f"learner-{os.getpid()}")
             stack.push_async_callback(queued.hand_back)
+            await stack.enter_async_context(measured(stream, QUEUES))
         evaluator = None
         if config.data.held_out is not None:
             held_out = _load(config, config.data.held_out, limit=config.evaluation.limit).prompts

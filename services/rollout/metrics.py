@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram
 
-from rlsd.inference.versions import Installation
 from rlsd.telemetry.metrics import LateGauge, create, labelled
 from rlsd.telemetry.weights import WeightMeter
 from rlsd.trajectory import CallOutcome, FinishReason, Trajectory
@@ -70,10 +69,10 @@ def observe_call(tool: str, outcome: CallOutcome | None) -> None:
     TOOL_CALLS.labels(tool, "error" if outcome is None else outcome.value).inc()
 
 
-def observe_installation(installation: Installation) -> None:
+def observe_installation(version: int, *, probe_difference: float) -> None:
     """Note one update of the weights."""
-    PROBE_DIFFERENCE.set(installation.probe_difference)
-    POLICY_VERSION.set(installation.version)
+    PROBE_DIFFERENCE.set(probe_difference)
+    POLICY_VERSION.set(version)
 
 
 def observe(trajectories: Sequence[Trajectory], num_prompt_tokens: int, duration_s: float) -> None:

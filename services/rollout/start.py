@@ -39,9 +39,9 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
     """The service with its engine started; what takes long at the start comes before the probes."""
     store = WeightStore(config.run_dir / "weights", config.run.id)
     activity = Activity(stall_after_s=config.run.stall_after_s)
-    activity.enter(State.WAITING_FOR_WORK, "groups from the learner")
     engine = choose_engine(config, store, activity)
     async with _open_conversation(config, engine, activity) as conversation, engine:
+        activity.enter(State.WAITING_FOR_WORK, "groups from the learner")
         service = RolloutService(
             engine,
             engine_name=config.rollout.engine,

@@ -26,7 +26,6 @@ def groups_at_once(config: RunConfig) -> int:
 async def open_service(config: RunConfig) -> AsyncIterator[Service]:
     """The service with its scorer started; what takes long at the start comes before the probes."""
     activity = Activity(stall_after_s=config.run.stall_after_s)
-    activity.enter(State.WAITING_FOR_WORK, "groups from the verifier")
     scorer = choose_scorer(config, activity)
     service = TeacherService(scorer, run_id=config.run.id, activity=activity)
     background: list[Background] = []
@@ -38,6 +37,7 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
             )
         ]
     async with scorer:
+        activity.enter(State.WAITING_FOR_WORK, "groups from the verifier")
         yield Service(
             name=teacher_service_pb2.DESCRIPTOR.services_by_name["TeacherService"].full_name,
             servicer=service,

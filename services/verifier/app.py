@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, ConfigDict, Field
 
 from rlsd.serving.body_limit import BodyLimit
@@ -126,9 +127,10 @@ def _add_probes(app: FastAPI, probes: Probes) -> None:
     """The routes that the other services have on their metrics port."""
 
     @app.get("/metrics", response_class=Response)
-    async def metrics() -> Response:
-        """Prometheus metrics."""
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    async def metrics(request: Request) -> Response:
+        """Prometheus metrics, as text or as OpenMetrics."""
+        encode, content_type = choose_encoder(request.headers.get("accept", ""))
+        return Response(encode(REGISTRY), headers={"Content-Type": content_type})
 
     @app.get("/livez", response_class=PlainTextResponse)
     async def livez() -> Response:

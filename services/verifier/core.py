@@ -117,6 +117,7 @@ async def open_verifier(section: VerifierSection) -> AsyncIterator[Verifier]:
     async with contextlib.AsyncExitStack() as stack:
         for name in wanted(section):
             kinds[name] = await stack.enter_async_context(OPENERS[name](setup))
+        metrics.create_verdicts(kinds)
         yield Verifier(kinds, max_concurrency=section.max_concurrency)
 
 

@@ -8,6 +8,7 @@ from prometheus_client import Counter, Gauge, Histogram
 
 from rlsd.telemetry.metrics import LAT, create, labelled
 from rlsd.trajectory import RejectReason, Verdict
+from services.verifier.sandbox.client import Places
 from services.verifier.sandbox.ending import RunResult
 from services.verifier.sandbox.tier import Tier
 
@@ -73,6 +74,14 @@ PLACES = labelled(
     Gauge("rlsd_sandbox_places", "Places to run code, and those that are taken.", ["state"]),
     state=("busy", "total"),
 )
+
+
+def show_sandbox(tier: Tier, places: Places) -> None:
+    """Have every result of this tier at 0, and say how many places are taken."""
+    create(RUNS, tier=tier)
+    RUN_DURATION.labels(tier)
+    PLACES.labels("busy").set_function(lambda: float(places.busy))
+    PLACES.labels("total").set_function(lambda: float(places.total))
 
 
 def create_verdicts(kinds: Iterable[str]) -> None:

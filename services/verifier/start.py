@@ -36,8 +36,11 @@ async def open_service(
         config: the run; without one there is no queue to work on.
         section: how verdicts are had; the run's own, if there is one.
     """
-    activity = _activity(config)
+    stall_after_s = STALL_AFTER_S if config is None else config.run.stall_after_s
+    activity = Activity(stall_after_s=stall_after_s)
     async with open_verifier(section) as verifier:
+        waits_for = "calls" if config is None else "groups from the rollout service"
+        activity.enter(State.WAITING_FOR_WORK, waits_for)
         activity.watch(verifier.obstacle)
         run_id = config.run.id if config is not None else ""
         service = VerifierService(verifier, run_id=run_id, activity=activity)
@@ -85,14 +88,6 @@ async def start(
 def _has(verifier: Verifier) -> str:
     sandbox = f"code in sandbox {verifier.isolation}, {verifier.remark}"
     return "; ".join(x for x in (sandbox if verifier.isolation else "", verifier.doubts()) if x)
-
-
-def _activity(config: RunConfig | None) -> Activity:
-    stall_after_s = STALL_AFTER_S if config is None else config.run.stall_after_s
-    activity = Activity(stall_after_s=stall_after_s)
-    waits_for = "calls" if config is None else "groups from the rollout service"
-    activity.enter(State.WAITING_FOR_WORK, waits_for)
-    return activity
 
 
 def _http(address: str, verifier: Verifier, probes: Probes) -> Background:

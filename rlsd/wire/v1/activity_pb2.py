@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brlsd/wire/v1/activity.proto\x12\x0crlsd.wire.v1\"~\n\x08\x41\x63tivity\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.rlsd.wire.v1.ActivityState\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\r\n\x05\x66or_s\x18\x03 \x01(\x01\x12\x16\n\x0eprogress_age_s\x18\x04 \x01(\x01\x12\x0f\n\x07stalled\x18\x05 \x01(\t*\x9e\x02\n\rActivityState\x12\x1e\n\x1a\x41\x43TIVITY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41\x43TIVITY_STATE_STARTING\x10\x01\x12\x17\n\x13\x41\x43TIVITY_STATE_BUSY\x10\x02\x12#\n\x1f\x41\x43TIVITY_STATE_WAITING_FOR_WORK\x10\x03\x12&\n\"ACTIVITY_STATE_WAITING_FOR_WEIGHTS\x10\x04\x12%\n!ACTIVITY_STATE_WAITING_FOR_QUEUES\x10\x05\x12&\n\"ACTIVITY_STATE_WAITING_FOR_SERVICE\x10\x06\x12\x1b\n\x17\x41\x43TIVITY_STATE_STOPPING\x10\x07\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1brlsd/wire/v1/activity.proto\x12\x0crlsd.wire.v1\"~\n\x08\x41\x63tivity\x12*\n\x05state\x18\x01 \x01(\x0e\x32\x1b.rlsd.wire.v1.ActivityState\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\r\n\x05\x66or_s\x18\x03 \x01(\x01\x12\x16\n\x0eprogress_age_s\x18\x04 \x01(\x01\x12\x0f\n\x07stalled\x18\x05 \x01(\t*\xc0\x02\n\rActivityState\x12\x1e\n\x1a\x41\x43TIVITY_STATE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x41\x43TIVITY_STATE_STARTING\x10\x01\x12\x17\n\x13\x41\x43TIVITY_STATE_BUSY\x10\x02\x12#\n\x1f\x41\x43TIVITY_STATE_WAITING_FOR_WORK\x10\x03\x12&\n\"ACTIVITY_STATE_WAITING_FOR_WEIGHTS\x10\x04\x12%\n!ACTIVITY_STATE_WAITING_FOR_QUEUES\x10\x05\x12&\n\"ACTIVITY_STATE_WAITING_FOR_SERVICE\x10\x06\x12\x1b\n\x17\x41\x43TIVITY_STATE_STOPPING\x10\x07\x12 \n\x1c\x41\x43TIVITY_STATE_CHECKPOINTING\x10\x08\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,7 +32,7 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'rlsd.wire.v1.activity_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ACTIVITYSTATE']._serialized_start=174
-  _globals['_ACTIVITYSTATE']._serialized_end=460
+  _globals['_ACTIVITYSTATE']._serialized_end=494
   _globals['_ACTIVITY']._serialized_start=45
   _globals['_ACTIVITY']._serialized_end=171
 # @@protoc_insertion_point(module_scope)

@@ -31,6 +31,7 @@ class _ActivityStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Activit
     ACTIVITY_STATE_WAITING_FOR_QUEUES: _ActivityState.ValueType  # 5
     ACTIVITY_STATE_WAITING_FOR_SERVICE: _ActivityState.ValueType  # 6
     ACTIVITY_STATE_STOPPING: _ActivityState.ValueType  # 7
+    ACTIVITY_STATE_CHECKPOINTING: _ActivityState.ValueType  # 8
 
 class ActivityState(_ActivityState, metaclass=_ActivityStateEnumTypeWrapper): ...
 
@@ -42,6 +43,7 @@ ACTIVITY_STATE_WAITING_FOR_WEIGHTS: ActivityState.ValueType  # 4
 ACTIVITY_STATE_WAITING_FOR_QUEUES: ActivityState.ValueType  # 5
 ACTIVITY_STATE_WAITING_FOR_SERVICE: ActivityState.ValueType  # 6
 ACTIVITY_STATE_STOPPING: ActivityState.ValueType  # 7
+ACTIVITY_STATE_CHECKPOINTING: ActivityState.ValueType  # 8
 Global___ActivityState: _TypeAlias = ActivityState  # noqa: Y015
 
 @_typing.final

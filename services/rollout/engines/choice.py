@@ -53,7 +53,10 @@ def choose_engine(config: RunConfig, store: WeightStore, activity: Activity) -> 
         engine,
         store,
         tolerance=config.rollout.probe_tolerance,
-        on_installed=metrics.observe_installation,
+        meter=metrics.WEIGHTS,
+        on_installed=lambda x: metrics.observe_installation(
+            x.version, probe_difference=x.probe_difference
+        ),
     )
     return HostedEngine(
         engine,

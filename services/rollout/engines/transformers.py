@@ -30,6 +30,7 @@ from rlsd.policy.vision import Picture, Vision, barred_ids
 from rlsd.serving.batcher import Batcher
 from rlsd.trajectory import FinishReason
 from rlsd.weights import WeightStore
+from services.rollout import metrics
 from services.rollout.engines.engine import Completion, GenerationRequest
 
 
@@ -144,8 +145,15 @@ class TransformersEngine:
         newest = self._store.latest()
         if newest is None or newest < required:
             raise EngineError(f"policy version {required} is required, newest published: {newest}")
-        install(self._model, self._store, newest, tolerance=self._probe_tolerance)
+        difference = install(
+            self._model,
+            self._store,
+            newest,
+            tolerance=self._probe_tolerance,
+            meter=metrics.WEIGHTS,
+        )
         self._policy_version = newest
+        metrics.observe_installation(newest, probe_difference=difference)
 
     @torch.inference_mode()
     def _complete(

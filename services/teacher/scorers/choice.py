@@ -83,6 +83,7 @@ def _hosted(
             engine,
             store,
             tolerance=config.rollout.probe_tolerance,
+            meter=metrics.WEIGHTS,
             on_installed=lambda installation: metrics.VERSION.set(installation.version),
         )
     return HostedScorer(engine, weights, maker, num_vocabulary=num_vocabulary)

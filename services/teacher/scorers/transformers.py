@@ -20,6 +20,7 @@ from rlsd.policy.scoring import Ids, completion_logits, gather_logprobs, microba
 from rlsd.serving.batcher import Batcher
 from rlsd.trajectory import Group, TeacherNeed, TeacherScores
 from rlsd.weights import WeightStore
+from services.teacher import metrics
 from services.teacher.rows import GroupRows, Row, RowMaker
 
 
@@ -111,8 +112,15 @@ class TransformersScorer:
     def _hold(self, version: int) -> None:
         if self._store is None or self._version == version:
             return
-        install(self._model, self._store, version, tolerance=self._probe_tolerance)
+        install(
+            self._model,
+            self._store,
+            version,
+            tolerance=self._probe_tolerance,
+            meter=metrics.WEIGHTS,
+        )
         self._version = version
+        metrics.VERSION.set(version)
 
     def _score_alike(self, prepared: list[GroupRows]) -> list[Group]:
         """Score groups that want the same version, temperature and support, all rows together."""

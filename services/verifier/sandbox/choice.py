@@ -64,6 +64,7 @@ async def open_strongest(
                 metrics.ISOLATION.labels(*isolation.split("/")).set_function(
                     lambda: float(not kept.lacks)
                 )
+                metrics.show_sandbox(tier, sandbox.place())
                 words = f"{memory}, {sandbox.remark}".removesuffix(", ")
                 yield Chosen(kept, isolation, words, " | ".join(refused))
             return

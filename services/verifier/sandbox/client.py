@@ -18,6 +18,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from types import TracebackType
 from typing import Any, Final
 
 from services.verifier.sandbox.ending import Ended, Limits, SandboxError, end_of_run
@@ -29,6 +30,28 @@ _START_TIMEOUT_S = 30.0
 _GRACE_S = 10.0
 _MESSAGE_BYTES = 65536
 _KEPT_ENVIRONMENT = ("PYTHONPATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV")
+
+
+class Places:
+    """So many may run at once; the others wait. A context for one place, entered by each."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.busy = 0
+        self._free = asyncio.Semaphore(total)
+
+    async def __aenter__(self) -> None:
+        await self._free.acquire()
+        self.busy += 1
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.busy -= 1
+        self._free.release()
 
 
 class Sandbox:
@@ -49,7 +72,7 @@ class Sandbox:
         self._jobs = tuple(jobs)
         self.remark = ""
         """What this machine adds to the tier or lacks of it, in words."""
-        self._free = asyncio.Semaphore(max_runs)
+        self._places = Places(max_runs)
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._process: asyncio.subprocess.Process | None = None
@@ -109,9 +132,9 @@ class Sandbox:
         async with self.place():
             return await self.run_beside(job, descriptors, limits)
 
-    def place(self) -> asyncio.Semaphore:
+    def place(self) -> Places:
         """A place to run, as a context; for runs that belong together."""
-        return self._free
+        return self._places
 
     async def run_beside(self, job: str, descriptors: Sequence[int], limits: Limits) -> Ended:
         """As `run`, for one that belongs to a run that has a place already."""

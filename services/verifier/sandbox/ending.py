@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -42,6 +43,14 @@ class RunResult(StrEnum):
     """No fault of its own: the sandbox failed, or it was killed from outside."""
 
 
+_RESULTS = {
+    End.TIME: RunResult.TIMEOUT,
+    End.VIOLATION: RunResult.VIOLATION,
+    End.OUTSIDE: RunResult.ERROR,
+}
+_LAST_BYTES = 4000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What one run may use."""
@@ -70,6 +79,28 @@ class Ended:
     peak_bytes: int
     is_out_of_memory: bool = False
     """Whether a process of it was ended since together they held too much."""
+
+
+def result_of(ended: Ended, descriptors: Sequence[int], limits: Limits) -> RunResult:
+    """What became of a run, in one word.
+
+    Args:
+        descriptors: of its files, see `RunFiles`: standard output is the third, error the fourth.
+    """
+    if ended.is_out_of_memory:
+        return RunResult.MEMORY
+    if ended.end in _RESULTS:
+        return _RESULTS[ended.end]
+    if os.fstat(descriptors[2]).st_size >= limits.output_bytes:
+        return RunResult.OUTPUT
+    if ended.end is End.SIGNAL:
+        return RunResult.SIGNAL
+    if ended.exit_code == 0:
+        return RunResult.OK
+    size = os.fstat(descriptors[3]).st_size
+    last = os.pread(descriptors[3], _LAST_BYTES, max(0, size - _LAST_BYTES)).strip()
+    is_memory = last.rpartition(b"\n")[2].startswith(b"MemoryError")
+    return RunResult.MEMORY if is_memory else RunResult.FAILED
 
 
 def end_of_run(message: dict[str, Any], tier: Tier) -> Ended:

@@ -18,8 +18,16 @@ import time
 from collections.abc import AsyncIterator, Sequence
 
 from rlsd.errors import VerifierError
-from services.verifier.sandbox.client import Sandbox
-from services.verifier.sandbox.ending import End, Ended, Limits, SandboxError
+from services.verifier import metrics
+from services.verifier.sandbox.client import Places, Sandbox
+from services.verifier.sandbox.ending import (
+    End,
+    Ended,
+    Limits,
+    RunResult,
+    SandboxError,
+    result_of,
+)
 from services.verifier.sandbox.selftest import holes
 from services.verifier.sandbox.tier import Tier
 
@@ -56,7 +64,7 @@ class ProvenSandbox:
         """How strong it is."""
         return self._sandbox.tier
 
-    def place(self) -> asyncio.Semaphore:
+    def place(self) -> Places:
         """A place to run, as a context."""
         return self._sandbox.place()
 
@@ -68,11 +76,22 @@ class ProvenSandbox:
             Unproven: the self-test failed.
         """
         await self._be_sure()
-        ended = await self._sandbox.attempt(job, descriptors, limits)
+        ended = await self._counted(job, descriptors, limits)
         if ended.end is End.VIOLATION:
             self._called_for.set()
         if self._is_in_doubt or self.lacks:
             await self._be_sure()
+        return ended
+
+    async def _counted(self, job: str, descriptors: Sequence[int], limits: Limits) -> Ended:
+        """Its end; one that was called off is not counted, having none."""
+        try:
+            ended = await self._sandbox.attempt(job, descriptors, limits)
+        except SandboxError:
+            metrics.RUNS.labels(self.tier, RunResult.ERROR).inc()
+            raise
+        metrics.RUNS.labels(self.tier, result_of(ended, descriptors, limits)).inc()
+        metrics.RUN_DURATION.labels(self.tier).observe(ended.wall_s)
         return ended
 
     async def watch(self) -> None:

@@ -261,6 +261,7 @@ async def test_an_evaluation_that_a_crash_cut_short_is_made_after_the_restart(tm
     class Evaluation:
         step: int
         greedy_accuracy: float = 0.5
+        leakage: float = 0.0
 
     evaluator = Evaluator()
     loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2, evaluator=evaluator)
