@@ -57,6 +57,7 @@ class Query:
     on_right: str = ""
     """A unit, if the series has the right axis."""
     dashed: bool = False
+    color: str = ""
 
 
 def rate(name: str, *by: str, where: str = "") -> str:
@@ -174,8 +175,9 @@ def _override(panel: Panel, queries: Sequence[Query]) -> None:
             properties += [
                 ("custom.lineStyle", {"fill": "dash", "dash": [6, 4]}),
                 ("custom.fillOpacity", 0),
-                ("color", {"mode": "fixed", "fixedColor": GREY}),
             ]
+        if paint := query.color or (GREY if query.dashed else ""):
+            properties.append(("color", {"mode": "fixed", "fixedColor": paint}))
         if properties:
             panel.override_by_query(
                 ref, [models.DynamicConfigValue(id_val=i, value=v) for i, v in properties]

@@ -414,8 +414,8 @@ ALERTS = (
         severity="warning",
         pillar="learning",
         page="learning",
-        summary="Run {{ $labels.run }}: the mean reward fell to {{ $value | printf \"%.3g\" }}, half of "
-        "its best or less",
+        summary='Run {{ $labels.run }}: the mean reward fell to {{ $value | printf "%.3g" }}, half '
+        "of its best or less",
         description="The policy or the verifier broke. Compare with the verifier's errors first.",
     ),
     Alert(
@@ -428,8 +428,8 @@ ALERTS = (
         severity="warning",
         pillar="learning",
         page="learning",
-        summary="Run {{ $labels.run }}: entropy fell to {{ $value | printf \"%.3g\" }} nats, a tenth of "
-        "its highest or less",
+        summary='Run {{ $labels.run }}: entropy fell to {{ $value | printf "%.3g" }} nats, a tenth '
+        "of its highest or less",
         description="The policy hardly explores, and its reward is below 0.9, so it has not "
         "converged on the task.",
     ),
@@ -468,7 +468,7 @@ ALERTS = (
         severity="warning",
         pillar="learning",
         page="mismatch",
-        summary="Run {{ $labels.run }}: rollout and learner differ by {{ $value | printf \"%.3g\" }} "
+        summary='Run {{ $labels.run }}: rollout and learner differ by {{ $value | printf "%.3g" }} '
         "nats a token",
         description="The engine that samples and the learner give other probabilities to the "
         "same tokens under the same weights.",

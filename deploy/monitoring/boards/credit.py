@@ -63,10 +63,10 @@ def _figures() -> list[Any]:
             "Weight entropy",
             Query(largest("rlsd_credit_weight_entropy_ratio")),
             unit="percentunit",
-            text="Entropy of a sequence's weights over that of equal ones. Normal: 0.8 to 1, which "
+            text="Entropy of a sequence's weights over that of equal ones. Normal: 0.4 to 1, which "
             "is GRPO. Towards 0: a few tokens get everything.",
             page="credit.md",
-            steps=((None, RED), (0.5, ORANGE), (0.8, GREEN)),
+            steps=((None, RED), (0.2, ORANGE), (0.4, GREEN)),
             decimals=1,
             columns=4,
         ),
@@ -148,7 +148,7 @@ def _weights() -> list[Any]:
             Query(largest("rlsd_credit_weight_entropy_ratio")),
             unit="percentunit",
             least=None,
-            text="1: equal weights, GRPO. Normal: 0.8 to 1.",
+            text="1: equal weights, GRPO. Normal: 0.4 to 1, lower with a wide eps_w.",
             page="credit.md",
             columns=6,
         ),

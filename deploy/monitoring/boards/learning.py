@@ -346,7 +346,10 @@ def _freshness() -> list[Any]:
                 ),
                 "{{run}} {{reason}}",
             ),
-            Query(count("rlsd_verifier_groups_total", "outcome"), "verifier: {{outcome}}"),
+            Query(
+                count("rlsd_verifier_groups_total", "outcome", where='outcome!="passed"'),
+                "verifier: {{outcome}}",
+            ),
             unit="short",
             text="In the window, by reason. zero_variance is normal; stale: see staleness; "
             "no_verdict and the names of errors: see the service of that name.",

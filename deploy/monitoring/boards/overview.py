@@ -152,11 +152,15 @@ def _learning() -> list[Any]:
         graph(
             "Groups by verdict",
             *(
-                Query(rate("rlsd_learner_groups_judged_total", where=f'outcome="{x}"'), name)
-                for x, name in (
-                    ("mixed", "mixed (learned from)"),
-                    ("all_pass", "all pass"),
-                    ("all_fail", "all fail"),
+                Query(
+                    rate("rlsd_learner_groups_judged_total", where=f'outcome="{x}"'),
+                    name,
+                    color=paint,
+                )
+                for x, name, paint in (
+                    ("mixed", "mixed (learned from)", BLUE),
+                    ("all_pass", "all pass", GREEN),
+                    ("all_fail", "all fail", RED),
                 )
             ),
             unit="short",
@@ -185,7 +189,7 @@ def _learning() -> list[Any]:
             Query(or_0(largest("rlsd_credit_leakage_ratio")), "leakage, held out"),
             unit="percentunit",
             most=1,
-            text="Normal: weight entropy a little below 1, less than half clipped, leakage 0. All "
+            text="Normal: weight entropy above 0.4, less than half clipped, leakage 0. All "
             "0 for a method without a teacher. Details: RLSD / Credit.",
             page="credit.md",
             columns=6,
@@ -292,8 +296,10 @@ def _flow() -> list[Any]:
         ),
         graph(
             "Staleness of what is trained",
-            Query(mean("rlsd_learner_staleness_versions", where='part="total"'), "mean"),
-            Query(quantile(0.95, "rlsd_learner_staleness_versions", where='part="total"'), "p95"),
+            Query(mean("rlsd_learner_staleness_versions", where='part="total"'), "mean, in all"),
+            Query(
+                mean("rlsd_learner_staleness_versions", where='part="in_flight"'), "of it in flight"
+            ),
             Query(largest("rlsd_learner_staleness_limit_versions"), "bound", dashed=True),
             unit="none",
             text="Policy versions between sampling and training. Normal: below run.max_staleness, "
@@ -322,7 +328,7 @@ def _flow() -> list[Any]:
                     "rlsd_weight_sync_duration_seconds",
                     "service",
                     "phase",
-                    where='phase=~"publish|install|pause"',
+                    where='phase=~"publish|pause"',
                 ),
                 "{{service}} {{phase}}",
             ),
