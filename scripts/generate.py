@@ -1,6 +1,6 @@
 """Write the generated files of the repository, or check that they are up to date.
 
-python scripts/generate.py            # rlsd/wire/v1/*_pb2*.py(i), docs/config.schema.json
+python scripts/generate.py            # rlsd/wire/v1/*_pb2*.py(i), docs/config.schema.json, …
 python scripts/generate.py --check    # exit 1 and name the stale files
 """
 
@@ -14,6 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import metrics_page
 from grpc_tools import protoc
 
 from rlsd.config import RunConfig
@@ -21,6 +22,7 @@ from rlsd.config import RunConfig
 ROOT = Path(__file__).resolve().parent.parent
 WIRE = Path("rlsd/wire/v1")
 SCHEMA = Path("docs/config.schema.json")
+METRICS = Path("docs/metrics.md")
 
 
 def generate(target: Path) -> list[Path]:
@@ -41,6 +43,7 @@ def generate(target: Path) -> list[Path]:
     (target / SCHEMA).parent.mkdir(parents=True, exist_ok=True)
     schema = json.dumps(RunConfig.model_json_schema(), indent=2)
     (target / SCHEMA).write_text(schema + "\n")
+    (target / METRICS).write_text(metrics_page.page())
     return sorted(p.relative_to(target) for p in target.rglob("*") if p.is_file())
 
 

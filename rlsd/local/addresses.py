@@ -1,4 +1,8 @@
-"""`addresses.json` of a run's folder: where its parts are while local mode runs them."""
+"""Where the parts of a run are while local mode runs them, in two files of its folder.
+
+`addresses.json` is for `rlsd why`; `prometheus_targets.json` for a Prometheus that watches all runs
+(`file_sd_configs` with the glob `runs/*/prometheus_targets.json`).
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,7 @@ from rlsd import durable
 from rlsd.errors import ConfigError
 
 _NAME = "addresses.json"
+_TARGETS = "prometheus_targets.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,15 +27,23 @@ class RunAddresses:
     services: Mapping[str, str]
     """gRPC addresses."""
     probes: Mapping[str, str] = field(default_factory=dict)
-    """Where `/livez` is."""
+    """Where `/livez` and `/metrics` are."""
     redis_url: str | None = None
     """None without queues, and when the URL holds a password, which no file may."""
 
     def write(self, folder: Path) -> None:
-        """Put it into the run's folder."""
+        """Put both files into the run's folder."""
         url = self.redis_url
         values = asdict(self) | {"redis_url": None if url and urlsplit(url).password else url}
-        durable.write_file(folder / _NAME, (json.dumps(values, indent=2) + "\n").encode())
+        for name, content in ((_NAME, values), (_TARGETS, self._targets())):
+            durable.write_file(folder / name, (json.dumps(content, indent=2) + "\n").encode())
+
+    def _targets(self) -> list[dict[str, object]]:
+        """As Prometheus reads it: an address of `/metrics` with the labels of all it says."""
+        return [
+            {"targets": [address], "labels": {"run": self.run_id, "service": service}}
+            for service, address in self.probes.items()
+        ]
 
     @classmethod
     def read(cls, folder: Path) -> RunAddresses | None:
@@ -50,4 +63,5 @@ class RunAddresses:
     @staticmethod
     def remove(folder: Path) -> None:
         """The run has ended."""
-        (folder / _NAME).unlink(missing_ok=True)
+        for name in (_NAME, _TARGETS):
+            (folder / name).unlink(missing_ok=True)

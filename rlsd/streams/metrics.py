@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -102,7 +103,8 @@ class QueueGauges(Collector):
         if last is None or self._clock() - last[0] > _FRESH_S:
             return []
         measured = last[1]
-        entries, age, used, limit = families = self.describe()
+        families: list[Any] = self.describe()
+        entries, age, used, limit = families
         for stage in Stage:
             entries.add_metric([stage], measured.entries[stage])
             age.add_metric([stage], measured.oldest_age_s[stage])

@@ -12,7 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from prometheus_client import REGISTRY, Gauge, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -21,7 +21,8 @@ from prometheus_client.registry import Collector
 
 from rlsd.telemetry.activity import Activity, State
 
-disable_created_metrics()  # a time of creation for each series would be a series more
+# A time of creation for each series would be a series more.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 LAT: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 """Seconds of a request."""
@@ -42,7 +43,12 @@ Values = Sequence[str] | str
 
 _values: dict[str, Mapping[str, Values]] = {}
 
-_M = TypeVar("_M", bound=Collector)
+
+class _Described(Protocol):
+    def describe(self) -> Iterable[Metric]: ...
+
+
+_M = TypeVar("_M", bound=_Described)
 _W = TypeVar("_W", bound=MetricWrapperBase)
 
 

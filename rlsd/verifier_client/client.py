@@ -90,6 +90,7 @@ class HttpVerifier:
         self._turns = Turns(section.max_per_second, clock=pace.monotonic)
         self._waits = Waits(pace.monotonic)
         self._last_failure = ""
+        metrics.create_of(name)
         self._is_away = False
         self._circuit = Circuit(clock=pace.monotonic, open_s=pace.open_s, tell=self._hear)
 

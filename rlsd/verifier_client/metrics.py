@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Gauge, Histogram
 
-from rlsd.telemetry.metrics import labelled
+from rlsd.telemetry.metrics import create, labelled
 
 _VERIFIER = "the names of verifier.http"
 
@@ -58,3 +58,10 @@ DURATION = labelled(
     ),
     verifier=_VERIFIER,
 )
+
+
+def create_of(verifier: str) -> None:
+    """Have the counters of a verifier at 0."""
+    create(TRIES, verifier=verifier)
+    RETRIES.labels(verifier)
+    CLAMPED.labels(verifier)

@@ -64,6 +64,12 @@ TOOL_DURATION = labelled(
 )
 
 
+def create_of(tool: str) -> None:
+    """Have the counters of a configured tool at 0."""
+    create(TOOL_CALLS, tool=tool)
+    TOOL_RETRIES.labels(tool)
+
+
 def observe_call(tool: str, outcome: CallOutcome | None) -> None:
     """Count a call; None is one whose tool could not be asked."""
     TOOL_CALLS.labels(tool, "error" if outcome is None else outcome.value).inc()

@@ -18,6 +18,7 @@ from rlsd.streams.stage import Stage
 from rlsd.telemetry.activity import Activity, State
 from rlsd.weights import WeightStore
 from rlsd.wire.v1 import rollout_service_pb2, rollout_service_pb2_grpc
+from services.rollout import metrics as rollout_metrics
 from services.rollout.engines.choice import choose_engine
 from services.rollout.engines.engine import Engine
 from services.rollout.following import follow_weights
@@ -79,6 +80,8 @@ async def _open_conversation(
     if not tools.use:
         yield None
         return
+    for name in tools.use:
+        rollout_metrics.create_of(name)
     chat = ChatTemplate(
         load_tokenizer(config.model.path),
         tools.functions(),

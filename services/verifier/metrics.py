@@ -88,6 +88,7 @@ def create_verdicts(kinds: Iterable[str]) -> None:
     """Have every outcome of these kinds at 0."""
     for kind in kinds:
         create(VERDICTS, kind=kind)
+    VERDICTS.labels(UNKNOWN, "error")
 
 
 def observe(kind: str, verdict: Verdict) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -139,6 +140,16 @@ def test_addresses_keep_no_password_and_leave_with_the_run(tmp_path):
     assert "secret" not in (tmp_path / "addresses.json").read_text()
     RunAddresses.remove(tmp_path)
     assert RunAddresses.read(tmp_path) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_prometheus_finds_the_services_of_a_run_with_its_name(tmp_path):
+    probes = {"learner": "127.0.0.1:2", "verifier": "127.0.0.1:3"}
+    RunAddresses(run_id="r", services={}, probes=probes).write(tmp_path)
+    assert json.loads((tmp_path / "prometheus_targets.json").read_text()) == [
+        {"targets": ["127.0.0.1:2"], "labels": {"run": "r", "service": "learner"}},
+        {"targets": ["127.0.0.1:3"], "labels": {"run": "r", "service": "verifier"}},
+    ]
 
 
 def test_without_a_folder_the_environment_says_where_to_ask(monkeypatch):

@@ -405,3 +405,26 @@ async def test_clear_forgets_everything(twin):
     assert await twin.stream.in_flight() == {}
     assert await twin.stream.dead_letters(9) == []
     assert [await twin.stream.depth(stage) for stage in Stage] == [0, 0, 0, 0]
+
+
+async def test_all_stages_are_measured_at_once(twin):
+    await twin.stream.admit(entries("a", "b", "c"), limit=9)
+    [first, _] = await take(twin.stream, count=2)
+    await twin.stream.advance(first, TRAIN, b"x" * 1000)
+    measured = await twin.stream.measure()
+    assert measured.entries == {ROLLOUT: 2, VERIFY: 0, TEACH: 0, TRAIN: 1}
+    assert all(0 <= age < 5 for age in measured.oldest_age_s.values())
+    await twin.elapse(0.05)
+    later = await twin.stream.measure()
+    assert later.oldest_age_s[ROLLOUT] >= measured.oldest_age_s[ROLLOUT] + 0.04
+    assert later.oldest_age_s[TEACH] == 0
+
+
+async def test_a_claim_says_how_long_the_group_has_waited_at_its_stage(twin):
+    await twin.stream.admit(entries("a"), limit=9)
+    await twin.elapse(0.1)
+    [delivery] = await take(twin.stream)
+    assert 0.09 <= delivery.waited_s < 5
+    await twin.stream.advance(delivery, VERIFY, b"")
+    [moved] = await take(twin.stream, stage=VERIFY)
+    assert moved.waited_s < delivery.waited_s, "each stage for itself"

@@ -48,3 +48,23 @@ def test_a_metrics_port_in_use_is_said_in_one_line():
 def test_an_address_that_is_none_is_refused(address):
     with pytest.raises(ConfigError, match="write it as host:port"):
         split_address(address, "--bind")
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind", "last"),
+    [
+        ("text/plain", "text/plain", ""),
+        ("application/openmetrics-text; version=1.0.0", "application/openmetrics-text", "# EOF"),
+    ],
+)
+def test_the_scraper_gets_the_format_that_it_asks_for(accept, kind, last):
+    address = f"127.0.0.1:{free_port()}"
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": accept})
+    with (
+        probes_endpoint(address, Probes()),
+        urllib.request.urlopen(request, timeout=5) as answer,
+    ):
+        assert answer.headers["Content-Type"].startswith(kind)
+        lines = answer.read().decode().splitlines()
+    assert (lines[-1] == "# EOF") is bool(last)
+    assert not [line for line in lines if "_created" in line]

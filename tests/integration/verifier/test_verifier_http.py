@@ -90,10 +90,20 @@ async def test_health_metrics_and_openapi_are_served(client):
     await client.post("/v1/verify", json={"items": [RIGHT]})
     assert (await client.get("/healthz")).json() == {"status": "ok"}
     metrics = (await client.get("/metrics")).text
-    assert 'rlsd_verifier_verdicts_total{kind="exact",outcome="scored"}' in metrics
+    assert 'rlsd_verifier_verdicts_total{kind="exact",outcome="pass"}' in metrics
     assert 'rlsd_verifier_check_duration_seconds_bucket{kind="exact"' in metrics
     schema = (await client.get("/openapi.json")).json()
     body = schema["paths"]["/v1/verify"]["post"]["requestBody"]["content"]["application/json"]
     for example in body["examples"].values():
         response = await client.post("/v1/verify", json=example["value"])
         assert {v["outcome"] for v in response.json()["verdicts"]} == {"scored"}
+
+
+async def test_metrics_come_as_openmetrics_where_that_is_asked_for(client):
+    wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    answer = await client.get("/metrics", headers=wanted)
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+    plain = await client.get("/metrics")
+    assert plain.headers["Content-Type"].startswith("text/plain")
+    assert "# EOF" not in plain.text

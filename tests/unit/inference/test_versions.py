@@ -4,10 +4,12 @@ import asyncio
 
 import numpy as np
 import pytest
+from metric_values import Changes
 
 from rlsd.errors import EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import Scores
 from rlsd.inference.versions import HeldWeights
+from rlsd.telemetry.weights import WeightMeter
 from rlsd.weights import Probe, WeightStore
 
 PROBE = (1, 2, 3)
@@ -195,3 +197,54 @@ async def test_a_teacher_goes_back_to_an_older_version(store):
     await weights.exactly(2)
     await weights.exactly(1)
     assert (weights.version, engine.weights) == (1, 1)
+
+
+def metered(engine, store):
+    return HeldWeights(engine, store, tolerance=1e-3, meter=WeightMeter("rollout"))
+
+
+def phases(changes):
+    name = "rlsd_weight_sync_duration_seconds"
+    return {
+        phase: changes(f"{name}_count", service="rollout", phase=phase)
+        for phase in ("verify", "install", "pause")
+    }
+
+
+def failures(changes):
+    reasons = ("damaged", "probe", "engine", "other")
+    name = "rlsd_weight_install_failures_total"
+    found = {r: changes(name, service="rollout", reason=r) for r in reasons}
+    return {r: n for r, n in found.items() if n}
+
+
+async def test_an_installation_is_measured_by_phase_and_in_bytes(store):
+    weights, changes = metered(Engine(), store), Changes()
+    publish(store, 0)
+    await weights.at_least(0)
+    assert phases(changes) == {"verify": 1, "install": 1, "pause": 1}
+    pause = changes("rlsd_weight_sync_duration_seconds_sum", service="rollout", phase="pause")
+    assert pause == pytest.approx(0.02), "what the engine says"
+    size = (store.path(0) / "MANIFEST.json").stat().st_size
+    assert changes("rlsd_weight_bytes_total", service="rollout", direction="taken") == size
+    assert failures(changes) == {}
+
+
+async def test_why_a_version_could_not_be_installed_is_counted(store):
+    engine = Engine()
+    weights, changes = metered(engine, store), Changes()
+    publish(store, 0)
+    await weights.at_least(0)
+    publish(store, 1)
+    engine.fails = True
+    with pytest.raises(WeightsError):
+        await weights.at_least(1)
+    assert failures(changes) == {"engine": 1}
+    engine.fails, engine.skips = False, 9
+    with pytest.raises(UnfitError):
+        await weights.at_least(1)
+    assert failures(changes) == {"engine": 1, "probe": 2}, "each try"
+    (store.path(1) / "MANIFEST.json").write_text("{")
+    with pytest.raises(WeightsError):
+        await weights.at_least(1)
+    assert failures(changes) == {"engine": 1, "probe": 2, "damaged": 1}

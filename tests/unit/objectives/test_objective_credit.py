@@ -16,6 +16,7 @@ from rlsd.objectives import (
     rlsd_token_advantages,
     rlsd_weights,
     teacher_delta,
+    weight_entropy_ratio,
 )
 
 TOLERANCE = {"rtol": 0, "atol": 1e-6}
@@ -194,3 +195,10 @@ def test_a_convex_blend_is_additive_credit_with_both_parts_scaled(token, oracle)
     found = additive_token_advantages(0.9 * grpo(token), delta, token.mask, teacher_weight=0.1)
     expected = oracle("grpo_sdpo_convex_lam0.9", "token_advantage")
     torch.testing.assert_close(found, expected, **TOLERANCE)
+
+
+def test_the_entropy_of_weights_needs_two_tokens_and_survives_the_widest_ones():
+    weights = torch.tensor([[torch.inf, 0.0, 1.0], [1.0, 9.0, 9.0], [1.0, 1.0, torch.nan]])
+    where = torch.tensor([[True, True, True], [True, False, False], [True, True, False]])
+    found = weight_entropy_ratio(weights, where)
+    torch.testing.assert_close(found, torch.tensor([0.0, 1.0, 1.0]), atol=1e-6, rtol=0)

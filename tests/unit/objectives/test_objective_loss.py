@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from rlsd.objectives import (
     PRESETS,
     Denominators,
     ObjectiveBatch,
+    effective_share,
     group_advantages,
     lambda_at,
     mean_metrics,
@@ -482,3 +484,72 @@ def test_a_divergence_on_a_support_needs_the_logits(vocab):
     batch = vocab_batch(vocab, support=whole_vocabulary())
     with pytest.raises(ValueError, match="needs policy_logits_BTV"):
         objective(method_named("opsd"), batch, vocab.cur, lam=0, denominators=VOCAB_STEP)
+
+
+def by_hand(**changes):
+    """Two trajectories, A = +1 of three tokens and A = -1 of two; all scored by the teacher."""
+    junk = float("nan")
+    values = {
+        "advantages_B": torch.tensor([1.0, -1.0], dtype=torch.float64),
+        "mask_BT": torch.tensor([[True, True, True], [True, True, False]]),
+        "old_logprobs_BT": torch.tensor([[-1.0, -1.0, -1.0], [-1.0, -1.0, junk]]).double(),
+        "rollout_logprobs_BT": torch.tensor([[-1.0, -1.0, -1.5], [-0.5, -1.0, junk]]).double(),
+        "teacher_logprobs_BT": torch.tensor([[-1.0, -0.3, -3.0], [-0.5, -2.0, junk]]).double(),
+    }
+    return ObjectiveBatch(**(values | changes))
+
+
+def evaluated(method, batch, *, lam):
+    policy = torch.where(batch.mask_BT, batch.old_logprobs_BT, 0.0)
+    loss = objective(
+        method, batch, policy, lam=lam, denominators=Denominators(num_tokens=5, num_sequences=2)
+    )
+    return mean_metrics(loss.metrics), {n: float(v) for n, v in loss.counts.items()}
+
+
+def test_the_entropy_of_the_weights_matches_hand_values():
+    means, _ = evaluated(method_named("rlsd"), by_hand(), lam=0.5)
+
+    def ratio(*weights):
+        shares = [w / sum(weights) for w in weights]
+        return -sum(p * math.log(p) for p in shares) / math.log(len(shares))
+
+    first = ratio(1.0, math.exp(0.7), math.exp(-2.0))
+    second = ratio(math.exp(-0.5), math.exp(1.0))
+    assert means["weight_entropy"] == pytest.approx((first + second) / 2, abs=1e-6)
+
+
+def test_a_teacher_that_agrees_leaves_the_entropy_at_that_of_equal_weights():
+    batch = by_hand()
+    silent = dataclasses.replace(batch, teacher_logprobs_BT=batch.old_logprobs_BT)
+    means, _ = evaluated(method_named("rlsd"), silent, lam=0.5)
+    assert means["weight_entropy"] == pytest.approx(1.0, abs=1e-6)
+
+
+def test_the_effective_share_of_the_tokens_matches_hand_values():
+    means, _ = evaluated(method_named("grpo"), by_hand(), lam=0.0)
+    weights = [1.0, 1.0, math.exp(0.5), math.exp(-0.5), 1.0]
+    expected = (sum(weights) / 5) ** 2 / (sum(w * w for w in weights) / 5)
+    found = effective_share(means["importance"], means["importance_squared"])
+    assert found == pytest.approx(expected, abs=1e-6)
+
+
+def test_rlsd_turns_no_tokens_sign_whatever_the_teacher_says():
+    wild = by_hand(
+        teacher_logprobs_BT=torch.tensor([[-99.0, 0.0, -1.0], [0.0, -99.0, 0.0]]).double()
+    )
+    _, counts = evaluated(method_named("rlsd", lam=1.0, eps_w=1.0), wild, lam=1.0)
+    assert counts == {"sign_flips": 0}
+
+
+def test_tokens_that_additive_credit_turns_are_counted():
+    method = method_named("grpo", credit="additive", teacher_weight=2.0, student_source="old")
+    _, counts = evaluated(method, by_hand(), lam=0.0)
+    # A + 2 delta: +1 + (0, 1.4, -4) has one below 0; -1 + (1, -2) is (0, -3): 0 is no sign.
+    assert counts == {"sign_flips": 1}
+    half = dataclasses.replace(by_hand(), advantages_B=torch.tensor([1.0, -0.5]).double())
+    assert evaluated(method, half, lam=0.0)[1] == {"sign_flips": 2}
+
+
+def test_without_a_teacher_there_is_nothing_to_turn():
+    assert evaluated(method_named("grpo"), by_hand(), lam=0.0)[1] == {}

@@ -6,10 +6,11 @@ import sys
 import pytest
 from prometheus_client import REGISTRY
 
+from rlsd.config import VerifierSection
 from rlsd.errors import VerifierError
 from rlsd.trajectory import Verdict, VerdictOutcome, VerifierSpec
 from services.verifier.checks.check import Kind, Params
-from services.verifier.core import Verifier
+from services.verifier.core import Verifier, open_verifier
 
 
 class NoParams(Params):
@@ -94,3 +95,29 @@ def test_the_service_imports_without_a_tensor_library():
         "sys.exit(f'imported: {heavy}' if heavy else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "outcome"),
+    [
+        (Verdict(outcome=VerdictOutcome.SCORED, reward=1.0), "pass"),
+        (Verdict(outcome=VerdictOutcome.SCORED, reward=0.999), "partial"),
+        (Verdict(outcome=VerdictOutcome.SCORED, reward=0.0), "fail"),
+        (Verdict(outcome=VerdictOutcome.ERROR, reason="x"), "error"),
+        (Verdict(outcome=VerdictOutcome.TIMEOUT, reason="x"), "timeout"),
+    ],
+)
+async def test_a_verdict_is_counted_once_under_what_it_says(verdict, outcome):
+    outcomes = ("pass", "partial", "fail", "error", "timeout")
+    before = {o: _count("fixed", o) for o in outcomes}
+    await _verifier(_answering(verdict)).check(VerifierSpec(kind="fixed"), "", "")
+    grown = {o: _count("fixed", o) - before[o] for o in outcomes}
+    assert grown == dict.fromkeys(outcomes, 0) | {outcome: 1}
+
+
+async def test_every_outcome_of_a_wanted_kind_is_there_before_the_first_check():
+    async with open_verifier(VerifierSection(kinds=("regex", "choice"))):
+        for kind in ("regex", "choice"):
+            for outcome in ("pass", "partial", "fail", "error", "timeout"):
+                labels = {"kind": kind, "outcome": outcome}
+                assert REGISTRY.get_sample_value("rlsd_verifier_verdicts_total", labels) == 0
