@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 VLLM := .venv-vllm
 CHART := .venv-chart
+PROMETHEUS := .prometheus
 BUILD ?= docker build
 IMAGES ?= localhost/
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-ray setup-chart demo check test test-vllm test-vllm-long test-ray test-chart test-crds test-cluster images test-images chaos chaos-faults chaos-long protos schema clean
+.PHONY: help setup setup-vllm setup-ray setup-chart setup-monitoring demo check test test-vllm test-vllm-long test-ray test-chart test-crds test-cluster test-monitoring monitoring images test-images chaos chaos-faults chaos-long protos schema clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +44,13 @@ $(CHART)/bin/helm: pyproject.toml deploy/requirements/chart.txt
 
 setup-chart: $(CHART)/bin/helm ## Helm, the schemas of Kubernetes and a policy checker (0.5 GB)
 
+# Unpacked, not installed: the package would start a service.
+$(PROMETHEUS)/usr/bin/promtool:
+	mkdir -p $(PROMETHEUS)
+	cd $(PROMETHEUS) && apt-get download -q prometheus && dpkg -x prometheus_*.deb . && rm prometheus_*.deb
+
+setup-monitoring: setup $(PROMETHEUS)/usr/bin/promtool ## Debian's Prometheus into .prometheus (0.2 GB); run apt-get update before
+
 demo: setup ## train a small model with RLSD through the four services (about 2 minutes)
 	$(BIN)/rlsd run examples/chain/rlsd.toml
 
@@ -53,6 +61,7 @@ check: setup ## format, lint, types, import layers, generated code up to date
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/generate.py --check
 	$(BIN)/python scripts/chart_schema.py --check
+	$(BIN)/python -m deploy.monitoring --check
 
 test: setup ## unit, contract, integration tests, then whole runs (about 10 minutes)
 	$(BIN)/pytest -n 2
@@ -77,6 +86,12 @@ test-crds: setup-chart ## custom resources against their controllers' definition
 test-cluster: setup-chart ## install, upgrade, roll back, uninstall on the cluster that RLSD_TEST_KUBECONFIG names
 	$(CHART)/bin/pytest -m cluster tests/chart
 
+test-monitoring: setup-monitoring ## alerts, and every panel, in a real Prometheus beside the demo (about 4 minutes)
+	$(BIN)/pytest -m monitoring tests/monitoring
+
+monitoring: setup ## regenerate the dashboards and the rules of the chart
+	$(BIN)/python -m deploy.monitoring
+
 chaos: setup ## kill everything at random, then count what became of every trajectory (about 4 minutes)
 	@$(BIN)/python -m tests.chaos.run
 
@@ -100,4 +115,4 @@ protos schema: setup ## regenerate the stubs and the configuration schema
 	$(BIN)/python scripts/chart_schema.py
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) $(VLLM) $(CHART) runs .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(VLLM) $(CHART) $(PROMETHEUS) runs .mypy_cache .ruff_cache

@@ -24,7 +24,8 @@ FREE = {
     "affinity": "an object of Kubernetes', which its API server checks",
     "podAnnotations": "names that others choose",
     "podLabels": "labels of others' pods",
-    "labels": "labels that a Prometheus selects monitors by",
+    "labels": "labels that a Prometheus, or a Grafana, selects objects by",
+    "annotations": "of dashboards: what a Grafana's sidecar reads",
     "engine_args": "vLLM's own names, which it checks",
     "parameters": "a tool's JSON schema, which the rollout service checks",
     "params": "of a check that is a tool, which the verifier checks",
@@ -219,6 +220,8 @@ def values() -> Json:
         "monitoring": closed(
             namespace=NAME,
             podMonitor=closed(enabled=BOOL, interval=texts(pattern="^[0-9]+[sm]$"), labels=STRINGS),
+            dashboards=closed(enabled=BOOL, labels=STRINGS, annotations=STRINGS),
+            rules=closed(enabled=BOOL, labels=STRINGS, runbookUrl=texts(minLength=1)),
         ),
         "tracing": closed(endpoint=texts(pattern=r"^(https?://[^\s]+)?$"), egress=many(PEER)),
         "kueue": closed(queueName=NAME),

@@ -77,6 +77,12 @@ def named(documents: tuple[Document, ...], kind: str, name: str) -> Document:
     return found
 
 
+def configuration(documents: tuple[Document, ...]) -> Document:
+    """The ConfigMap that holds the run's configuration."""
+    [found] = [x for x in of_kind(documents, "ConfigMap") if "config.json" in x["data"]]
+    return found
+
+
 def pods(documents: tuple[Document, ...]) -> Iterator[tuple[str, Document]]:
     """Every pod, or template of one, with a name for messages."""
     for document in documents:

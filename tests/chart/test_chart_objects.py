@@ -13,6 +13,7 @@ OWN = {  # custom resources, and what of ours each must hold for its controller
     "ScaledObject": ("keda.sh/v1alpha1", "triggers"),
     "TriggerAuthentication": ("keda.sh/v1alpha1", "secretTargetRef"),
     "PodMonitor": ("monitoring.coreos.com/v1", "podMetricsEndpoints"),
+    "PrometheusRule": ("monitoring.coreos.com/v1", "groups"),
     "RayService": ("ray.io/v1", "rayClusterConfig"),
 }
 

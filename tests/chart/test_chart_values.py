@@ -15,6 +15,7 @@ from scripts.chart_schema import FREE
 from tests.chart.rendering import (
     CHART,
     VALUE_SETS,
+    configuration,
     named,
     of_kind,
     refusal,
@@ -128,7 +129,7 @@ def test_every_value_is_documented_in_the_schema_and_every_key_of_the_schema_has
 
 @pytest.mark.parametrize("name", VALUE_SETS)
 def test_the_run_is_what_the_values_say(name, tmp_path):
-    [config] = of_kind(rendered(name), "ConfigMap")
+    config = configuration(rendered(name))
     file = tmp_path / "config.json"
     file.write_text(config["data"]["config.json"])
     loaded = load(file).model_dump(mode="json")
@@ -146,7 +147,7 @@ def test_a_number_too_large_for_helm_is_refused():
 
 def hashes(*sets):
     documents = rendered("default", *sets)
-    [config] = of_kind(documents, "ConfigMap")
+    config = configuration(documents)
     [job] = of_kind(documents, "Job")
     stages = {
         x["metadata"]["name"]: x["spec"]["template"]["metadata"]["annotations"][

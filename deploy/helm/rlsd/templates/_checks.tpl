@@ -93,4 +93,7 @@
 {{- if and $v.monitoring.podMonitor.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1")) -}}
 {{- fail "monitoring.podMonitor needs the Prometheus operator, which this cluster does not have" -}}
 {{- end -}}
+{{- if and $v.monitoring.rules.enabled (not (.Capabilities.APIVersions.Has "monitoring.coreos.com/v1")) -}}
+{{- fail "monitoring.rules needs the Prometheus operator, which this cluster does not have; load deploy/helm/rlsd/rules into your Prometheus" -}}
+{{- end -}}
 {{- end -}}

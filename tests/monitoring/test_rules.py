@@ -1,0 +1,149 @@
+"""Each alert fires when it should, and is silent when it should be, in Prometheus itself."""
+
+import subprocess
+
+import pytest
+import yaml
+
+from deploy.monitoring.__main__ import CHART
+from deploy.monitoring.rules import ALERTS, RUNBOOKS, rules
+from tests.monitoring.alert_cases import CASES
+from tests.monitoring.tools import tool
+
+pytestmark = pytest.mark.monitoring
+
+
+def promtool(*arguments):
+    command = [tool("promtool"), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def expected(alert, case):
+    """What promtool compares an alert with."""
+    own = {"run": "a", "severity": alert.severity, "pillar": alert.pillar}
+    page = f"{RUNBOOKS}/{alert.page}.md#{alert.name.lower()}"
+    return {
+        "exp_labels": own | case.labels,
+        "exp_annotations": {
+            "summary": case.summary,
+            "description": alert.description,
+            "runbook_url": page,
+        },
+    }
+
+
+def unit_test(alert, case, *, fires):
+    """A test of promtool's."""
+    series = case.fires if fires else {**case.fires, **case.silent}
+    wanted = [expected(alert, case)] if fires else []
+    return {
+        "interval": "1m",
+        "input_series": [{"series": k, "values": v} for k, v in series.items()],
+        "alert_rule_test": [
+            {"eval_time": case.at, "alertname": alert.name, "exp_alerts": wanted},
+        ],
+    }
+
+
+def outcome(tmp_path, *tests):
+    file = tmp_path / "test.yaml"
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
+    whole = {"rule_files": ["rules.yaml"], "evaluation_interval": "30s", "tests": list(tests)}
+    file.write_text(yaml.safe_dump(whole))
+    return promtool("test", "rules", file)
+
+
+@pytest.mark.parametrize("scale", [1, 60, 600])
+def test_prometheus_takes_the_rules(scale, tmp_path):
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(rules(scale)))
+    done = promtool("check", "rules", file)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "58 rules found" in done.stdout
+
+
+def test_prometheus_takes_the_file_in_the_chart():
+    done = promtool("check", "rules", CHART / "rules/rlsd.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_prometheus_takes_the_scrape_configuration():
+    done = promtool("check", "config", "--syntax-only", "deploy/monitoring/prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_every_alert_has_a_case():
+    assert set(CASES) == {alert.name for alert in ALERTS}
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda x: x.name)
+def test_it_fires(alert, tmp_path):
+    done = outcome(tmp_path, unit_test(alert, CASES[alert.name], fires=True))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda x: x.name)
+def test_it_is_silent_when_it_should_be(alert, tmp_path):
+    done = outcome(tmp_path, unit_test(alert, CASES[alert.name], fires=False))
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_two_runs_are_told_apart(tmp_path):
+    [alert] = [x for x in ALERTS if x.name == "RlsdIdentityResidual"]
+    case = CASES[alert.name]
+    whole = unit_test(alert, case, fires=True)
+    whole["input_series"].append(
+        {"series": 'rlsd_learner_identity_residual{run="b"}', "values": "0x60"}
+    )
+    assert outcome(tmp_path, whole).returncode == 0
+
+
+@pytest.mark.parametrize("whose", ['exported_pod="p",pod="dcgm-7"', 'pod="p"'])
+def test_a_gpu_belongs_to_the_run_of_its_pod_whichever_way_labels_are_honoured(whose, tmp_path):
+    series = {
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",{whose}}}': "80x10",
+        'DCGM_FI_DEV_GPU_UTIL{gpu="1",pod="of-others"}': "10x10",
+        'rlsd_build_info{run="a",service="rollout",pod="p",version="1"}': "1x10",
+    }
+    labels = 'rlsd:gpu_busy:ratio{gpu="0", pod="p", run="a", service="rollout"}'
+    done = outcome(
+        tmp_path,
+        {
+            "interval": "1m",
+            "input_series": [{"series": k, "values": v} for k, v in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": "rlsd:gpu_busy:ratio",
+                    "eval_time": "5m",
+                    "exp_samples": [{"labels": labels, "value": 0.8}],
+                }
+            ],
+        },
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_both_engines_are_one_fleet(tmp_path):
+    series = {
+        'vllm:num_requests_running{run="a",pod="p",model_name="m"}': "3x10",
+        'sglang:num_running_reqs{run="a",pod="q",model_name="m"}': "5x10",
+    }
+    name = "rlsd:engine_requests_running"
+    done = outcome(
+        tmp_path,
+        {
+            "interval": "1m",
+            "input_series": [{"series": k, "values": v} for k, v in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": name,
+                    "eval_time": "5m",
+                    "exp_samples": [
+                        {"labels": f'{name}{{engine="vllm", pod="p", run="a"}}', "value": 3},
+                        {"labels": f'{name}{{engine="sglang", pod="q", run="a"}}', "value": 5},
+                    ],
+                }
+            ],
+        },
+    )
+    assert done.returncode == 0, done.stdout
