@@ -68,7 +68,7 @@ test-vllm-long: setup-vllm ## further runs on vLLM, and its server (about 8 minu
 test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs (about 8 minutes)
 	$(BIN)/pytest -m ray tests/on_ray
 
-test-chart: setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value (about 80 s)
+test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value, a step (about 2 minutes)
 	$(CHART)/bin/pytest -m chart tests/chart
 
 test-crds: setup-chart ## custom resources against their controllers' definitions, in the folder RLSD_TEST_CRDS

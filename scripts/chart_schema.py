@@ -221,7 +221,7 @@ def values() -> Json:
             podMonitor=closed(enabled=BOOL, interval=texts(pattern="^[0-9]+[sm]$"), labels=STRINGS),
         ),
         "kueue": closed(queueName=NAME),
-        "tests": closed(contract=BOOL),
+        "tests": closed(step=BOOL, contract=BOOL),
     }
 
 

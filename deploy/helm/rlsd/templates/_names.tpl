@@ -76,3 +76,13 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "rlsd.learnerGrace" -}}
 {{- add (dig "learner" "stage_timeout_s" 600 .Values.config | int) 60 -}}
 {{- end -}}
+
+{{/* Containers that begin before the others and end after them came with 1.29. */}}
+{{- define "rlsd.hasSidecars" -}}
+{{- if semverCompare ">=1.29.0-0" .Capabilities.KubeVersion.Version -}}yes{{- end -}}
+{{- end -}}
+
+{{/* On Ray the stages have one image, which the health test reaches. */}}
+{{- define "rlsd.hasStepTest" -}}
+{{- if and .Values.tests.step (eq .Values.runtime "processes") (include "rlsd.hasSidecars" .) -}}yes{{- end -}}
+{{- end -}}
