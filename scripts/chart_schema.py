@@ -161,6 +161,7 @@ def values() -> Json:
             tag=TAG,
             pullPolicy=texts(enum=["Always", "IfNotPresent", "Never"]),
             pullSecrets=many(NAME),
+            requireDigest=BOOL,
             redis=closed(repository=texts(minLength=1), tag=TAG, digest=DIGEST),
             **dict.fromkeys(("rollout", "verifier", "teacher", "learner", "ray"), IMAGE),
         ),

@@ -46,6 +46,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "rlsd.image" -}}
 {{- $image := get .root.Values.images .name -}}
 {{- $tag := $image.tag | default .root.Values.images.tag | default .root.Chart.AppVersion -}}
+{{- if and .root.Values.images.requireDigest (not $image.digest) -}}
+{{- fail (printf "images.requireDigest: true, but images.%s.digest is empty; give the one that the registry has for %s:%s" .name $image.repository $tag) -}}
+{{- end -}}
 {{- $place := ternary (printf "@%s" $image.digest) (printf ":%s" $tag) (ne $image.digest "") -}}
 {{- with .root.Values.images.registry -}}{{ . | trimSuffix "/" }}/{{- end -}}
 {{- $image.repository }}{{ $place -}}
