@@ -69,7 +69,7 @@ test-vllm-long: setup-vllm ## further runs on vLLM, and its server (about 8 minu
 test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs (about 8 minutes)
 	$(BIN)/pytest -m ray tests/on_ray
 
-test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value, a step (about 2 minutes)
+test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value, a step (about 1 minute)
 	$(CHART)/bin/pytest -m chart tests/chart tests/images
 
 test-crds: setup-chart ## custom resources against their controllers' definitions, in the folder RLSD_TEST_CRDS
