@@ -70,7 +70,7 @@ test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs
 	$(BIN)/pytest -m ray tests/on_ray
 
 test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value, a step (about 1 minute)
-	$(CHART)/bin/pytest -m chart tests/chart tests/images
+	$(CHART)/bin/pytest -n 2 -m chart tests/chart tests/images
 
 test-crds: setup-chart ## custom resources against their controllers' definitions, in the folder RLSD_TEST_CRDS
 	$(CHART)/bin/pytest -m crds tests/chart

