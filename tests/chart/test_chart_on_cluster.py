@@ -53,6 +53,21 @@ def installed(space):
     return space
 
 
+def test_a_server_without_sidecars_is_given_no_training_step_and_its_people_are_told(installed):
+    has_sidecars = minor_version() >= 29
+    notes = installed.helm("get", "notes", RELEASE).stdout
+    assert ("its sidecars need Kubernetes 1.29" in notes) is not has_sidecars
+    hooks = installed.helm("get", "hooks", RELEASE).stdout
+    assert (f"{RELEASE}-test-step" in hooks) is has_sidecars
+    assert f"{RELEASE}-test-health" in hooks
+
+
+def minor_version():
+    """The server's: 20 of 1.20."""
+    version = json.loads(kubectl("version", "-o=json").stdout)["serverVersion"]
+    return int(version["minor"].rstrip("+"))
+
+
 def component(name):
     return f"app.kubernetes.io/component={name}"
 
@@ -60,7 +75,8 @@ def component(name):
 def test_installing_waits_until_every_service_is_ready(installed):
     for deployment in installed.list("deployments"):
         assert deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
-    assert {x["status"]["phase"] for x in installed.list("pods")} == {"Running"}
+    # Helm waits for no Job's pod.
+    until(lambda: {x["status"]["phase"] for x in installed.list("pods")} == {"Running"})
     assert installed.names("networkpolicies") == {
         f"{RELEASE}-{x}"
         for x in ("nothing", "rollout", "verifier", "teacher", "learner", "redis", "test")
@@ -178,9 +194,12 @@ def test_what_the_server_can_know_of_a_newer_set_it_takes(space):
     """Objects of the other value sets, but those whose APIs this server lacks."""
     served = kubectl("api-versions").stdout.split()
     without = ("verifier.requireRuntimeClass=false", "verifier.runtimeClassName=")
+    version = f"1.{minor_version()}.0"
     for name in ("cpu", "external-redis", "multi-gpu"):
         objects = [
-            x for x in rendered(name, *without) if x["apiVersion"] in served and x["kind"] != "Job"
+            x
+            for x in rendered(name, *without, version=version)
+            if x["apiVersion"] in served and x["kind"] != "Job"
         ]
         for one in objects:
             assert one["metadata"].get("namespace") in (None, NAMESPACE)

@@ -14,7 +14,7 @@ from rlsd.serving.http import Probes, probes_app
 from rlsd.serving.process import service_parser
 from rlsd.streams.keys import Keys
 from rlsd.streams.stage import Stage
-from tests.chart.rendering import VALUE_SETS, named, of_kind, pods, rendered
+from tests.chart.rendering import VALUE_SETS, containers, named, of_kind, pods, rendered
 
 pytestmark = pytest.mark.chart
 
@@ -219,9 +219,10 @@ def test_on_ray_the_learner_calls_the_proxy():
 def test_the_commands_of_helm_test_exist():
     for name in ("default", "multi-gpu", "ray"):
         for pod in of_kind(rendered(name), "Pod"):
-            python, flag, module, *_ = pod["spec"]["containers"][0]["command"]
-            assert (python, flag) == ("python", "-m")
-            assert importlib.util.find_spec(module), module
+            for each in containers(pod):
+                modules = re.findall(r"python -m ([\w.]+)", " ".join(each["command"]))
+                assert modules, pod["metadata"]["name"]
+                assert all(importlib.util.find_spec(module) for module in modules), modules
 
 
 def test_every_outside_verifier_is_examined_with_what_the_run_has_of_it():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.chart.rendering import APIS, refusal, rendered
+from tests.chart.rendering import APIS, containers, pods, refusal, rendered
 
 pytestmark = pytest.mark.chart
 
@@ -15,6 +15,11 @@ pytestmark = pytest.mark.chart
         ("external-redis", ["redis.bundled.enabled=true"], "set redis.bundled.enabled: false"),
         ("external-redis", ["redis.peers=null"], "say where it is"),
         ("default", ["redis.bundled.aclSecret.name=a"], "give redis.urlSecret too"),
+        (
+            "default",
+            ["images.requireDigest=true"],
+            "digest is empty; give the one that the registry",
+        ),
         ("multi-gpu", ["learner.nodes=3"], "config.learner.ranks: 16 cannot be spread"),
         ("multi-gpu", ["learner.gpus=4"], "learner.gpus: 4 for 8 ranks on each node"),
         ("multi-gpu", ["rollout.server.enabled=false"], "give rollout.server"),
@@ -46,6 +51,20 @@ def test_it_says_what_to_do(name, sets, says):
 )
 def test_an_api_that_the_cluster_lacks_is_named(name, api, says):
     assert says in refusal(name, apis=tuple(x for x in APIS if x != api))
+
+
+def test_digests_are_enough_where_they_are_required_and_no_image_is_left_out():
+    digest = "sha256:" + "b" * 64
+    each = [f"images.{x}.digest={digest}" for x in ("rollout", "verifier", "teacher", "learner")]
+    assert "images.redis.digest" in refusal("default", "images.requireDigest=true", *each)
+    documents = rendered(
+        "default", "images.requireDigest=true", *each, f"images.redis.digest={digest}"
+    )
+    images = {c["image"] for _, pod in pods(documents) for c in containers(pod)}
+    assert len(images) == 5
+    assert all(image.endswith("@" + digest) for image in images)
+    server = "rollout.server.image is registry.example.com/sglang:v0.5.23; name it with its digest"
+    assert server in refusal("multi-gpu", "images.requireDigest=true", *each)
 
 
 @pytest.mark.parametrize("name", ["default", "cpu", "external-redis"])

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from tests.chart.rendering import CHART, VALUE_SETS, of_kind, pods, rendered
+from tests.chart.rendering import containers as containers_of
 
 pytestmark = [pytest.mark.chart, pytest.mark.parametrize("name", VALUE_SETS)]
 
@@ -19,8 +20,7 @@ WITHOUT_PROBES = {
 
 def containers(name):
     for where, pod in pods(rendered(name)):
-        spec = pod["spec"]
-        for container in [*spec.get("initContainers", []), *spec["containers"]]:
+        for container in containers_of(pod):
             yield f"{where}/{container['name']}", pod, container
 
 
@@ -102,6 +102,8 @@ def test_only_the_learner_writes_the_runs(name):
     for where, pod, container in containers(name):
         mounts = {mount["name"]: mount for mount in container["volumeMounts"]}
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
+        if component == "step":
+            component = container["name"]
         if "runs" in mounts:
             assert component != "verifier"
             assert mounts["runs"]["readOnly"] is not component.startswith("learner"), where

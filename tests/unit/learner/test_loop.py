@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import pytest
 from builders import make_prompt, make_trajectory
 
-from rlsd.config import RunConfig
+from rlsd.config import RunConfig, load
 from rlsd.errors import ServiceError, StreamError
 from rlsd.objectives.methods import method_named
 from rlsd.trajectory import GroupOutcome
@@ -120,6 +120,12 @@ def meta(rank, step):
 
 def logged(rank, step):
     return [(g.index, g.outcome.value) for g in rank.paths.batch_log.read(step).groups]
+
+
+async def test_a_run_says_in_its_folder_what_it_was_made_with(tmp_path):
+    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
+    await run(loop)
+    assert load(tmp_path / "r/config.json") == rank.config
 
 
 async def test_every_step_logs_its_groups_before_it_trains_them(tmp_path):

@@ -52,6 +52,9 @@
 {{- if not (and $component.server.image $component.server.command) -}}
 {{- fail (printf "%s.server needs image and command" $name) -}}
 {{- end -}}
+{{- if and $v.images.requireDigest (not (contains "@sha256:" $component.server.image)) -}}
+{{- fail (printf "images.requireDigest: true, but %s.server.image is %s; name it with its digest" $name $component.server.image) -}}
+{{- end -}}
 {{- if ne $url (printf "http://127.0.0.1:%d" (int $component.server.port)) -}}
 {{- fail (printf "config.%s.engine_url is %q; for %s.server it is http://127.0.0.1:%d" $name $url $name (int $component.server.port)) -}}
 {{- end -}}

@@ -46,6 +46,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "rlsd.image" -}}
 {{- $image := get .root.Values.images .name -}}
 {{- $tag := $image.tag | default .root.Values.images.tag | default .root.Chart.AppVersion -}}
+{{- if and .root.Values.images.requireDigest (not $image.digest) -}}
+{{- fail (printf "images.requireDigest: true, but images.%s.digest is empty; give the one that the registry has for %s:%s" .name $image.repository $tag) -}}
+{{- end -}}
 {{- $place := ternary (printf "@%s" $image.digest) (printf ":%s" $tag) (ne $image.digest "") -}}
 {{- with .root.Values.images.registry -}}{{ . | trimSuffix "/" }}/{{- end -}}
 {{- $image.repository }}{{ $place -}}
@@ -75,4 +78,14 @@ app.kubernetes.io/component: {{ .component }}
 {{/* Seconds in which the learner ends its step (rlsd: learner.stage_timeout_s), and a minute. */}}
 {{- define "rlsd.learnerGrace" -}}
 {{- add (dig "learner" "stage_timeout_s" 600 .Values.config | int) 60 -}}
+{{- end -}}
+
+{{/* Containers that begin before the others and end after them came with 1.29. */}}
+{{- define "rlsd.hasSidecars" -}}
+{{- if semverCompare ">=1.29.0-0" .Capabilities.KubeVersion.Version -}}yes{{- end -}}
+{{- end -}}
+
+{{/* On Ray the stages have one image, which the health test reaches. */}}
+{{- define "rlsd.hasStepTest" -}}
+{{- if and .Values.tests.step (eq .Values.runtime "processes") (include "rlsd.hasSidecars" .) -}}yes{{- end -}}
 {{- end -}}

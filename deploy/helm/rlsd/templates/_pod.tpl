@@ -80,6 +80,12 @@ resources:
   {{- toYaml $resources | nindent 2 }}
 {{- end -}}
 
+{{/* Of each container of helm test. */}}
+{{- define "rlsd.smallResources" -}}
+requests: {cpu: 100m, memory: 256Mi, ephemeral-storage: 64Mi}
+limits: {cpu: "1", memory: 2Gi, ephemeral-storage: 256Mi}
+{{- end -}}
+
 {{/* Where the others are, and where may be written. */}}
 {{- define "rlsd.env" -}}
 env:
