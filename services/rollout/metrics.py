@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prometheus_client import Counter, Histogram
 
+from rlsd.telemetry import tracing
 from rlsd.telemetry.metrics import LateGauge, create, labelled
 from rlsd.telemetry.weights import WeightMeter
 from rlsd.trajectory import CallOutcome, FinishReason, Trajectory
@@ -90,4 +91,4 @@ def observe(trajectories: Sequence[Trajectory], num_prompt_tokens: int, duration
     for trajectory in trajectories:
         COMPLETIONS.labels(trajectory.finish_reason.value).inc()
         TURNS.observe(trajectory.num_turns)
-    DURATION.observe(duration_s)
+    DURATION.observe(duration_s, tracing.exemplar())

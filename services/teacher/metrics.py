@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from prometheus_client import Counter, Histogram
 
+from rlsd.telemetry import tracing
 from rlsd.telemetry.metrics import LAT, LateGauge, create, labelled
 from rlsd.telemetry.weights import WeightMeter
 from rlsd.trajectory import Group
@@ -49,7 +50,7 @@ def observe(group: Group, duration_s: float) -> None:
     TRAJECTORIES.labels("scored").inc(len(scored))
     TRAJECTORIES.labels("skipped").inc(len(group.trajectories) - len(scored))
     TOKENS.inc(sum(t.num_tokens for t in scored))
-    DURATION.observe(duration_s)
+    DURATION.observe(duration_s, tracing.exemplar())
     if group.teacher_skipped:
         PREFIXES_TOO_LONG.inc()
     if scored and scored[0].scores is not None:

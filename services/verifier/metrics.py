@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from rlsd.telemetry import tracing
 from rlsd.telemetry.metrics import LAT, create, labelled
 from rlsd.trajectory import RejectReason, Verdict
 from services.verifier.sandbox.client import Places
@@ -94,7 +95,7 @@ def create_verdicts(kinds: Iterable[str]) -> None:
 def observe(kind: str, verdict: Verdict) -> None:
     """Count one verdict."""
     VERDICTS.labels(kind, _outcome(verdict)).inc()
-    DURATION.labels(kind).observe(verdict.duration_s)
+    DURATION.labels(kind).observe(verdict.duration_s, tracing.exemplar())
 
 
 def _outcome(verdict: Verdict) -> str:

@@ -17,6 +17,7 @@ CALLS = {
     for callee, port in STAGES.items()
     for caller in ("learner", "test")  # the learner: evaluations, and all work over grpc
 } | {("test", "learner", 50054)}
+CALLS |= {("learner", stage, 9464) for stage in STAGES}  # rlsd status, from the learner's pod
 QUEUED = {(caller, "redis", port) for caller, port in REDIS}
 ON_RAY = {(caller, "ray", 9000) for caller in ("learner", "test")} | {
     ("test", "learner", 50054),
