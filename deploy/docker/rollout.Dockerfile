@@ -16,7 +16,7 @@ RUN python3 -m venv --system-site-packages /opt/rlsd \
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY rlsd rlsd
 COPY services services
-RUN /opt/rlsd/bin/pip install --no-cache-dir -c ${CONSTRAINTS} '.[rollout]'
+RUN /opt/rlsd/bin/pip install --no-cache-dir -c ${CONSTRAINTS} '.[rollout,s3]'
 
 FROM ${BASE_IMAGE}
 COPY --from=build /opt/rlsd /opt/rlsd

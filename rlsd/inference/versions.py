@@ -16,7 +16,7 @@ import numpy as np
 
 from rlsd.errors import EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import InferenceEngine, ScoringRequest
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import Fetched, Probe, WeightStore, fetch_newest
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +33,8 @@ class Installation:
     """Seconds during which the engine computed nothing."""
     probe_difference: float
     """Largest |Δ log-prob| in nats between engine and learner on the probe."""
+    fetched: Fetched
+    """What was installed, and how long it took to get it here."""
 
 
 class HeldWeights:
@@ -60,34 +62,37 @@ class HeldWeights:
         self._probe: Probe | None = None
         self.version = -1
 
-    def newest(self) -> int | None:
-        """The newest published version that is not held yet, or None."""
-        newest = self._store.latest()
-        return newest if newest is not None and newest > self.version else None
-
-    async def at_least(self, required: int) -> None:
-        """Hold `required` or a newer version.
+    async def newest(self, required: int) -> Fetched:
+        """The newest version, which is `required` or later; the engine goes on meanwhile.
 
         Raises:
             EngineError: it is not published.
-            WeightsError: it is not whole; the old one stays.
+            WeightsError: it is not whole.
+            ServiceError, StorageError: it cannot be brought here.
+        """
+        return await fetch_newest(self._store, required)
+
+    async def hold(self, fetched: Fetched) -> None:
+        """Hold a version, unless what is held is as new.
+
+        Raises:
+            WeightsError: the engine did not take it; the old one stays.
             UnfitError: the engine does not compute what the learner computes.
         """
         async with self._turn:
-            if self.version >= required:
-                return
-            newest = self._store.latest()
-            if newest is None or newest < required:
-                raise EngineError(
-                    f"policy version {required} is required, newest published: {newest}"
-                )
-            await self._install(newest)
+            if self.version < fetched.manifest.version:
+                await self._install(fetched)
+
+    async def at_least(self, required: int) -> None:
+        """Hold `required` or a newer version; errors as in `newest` and `hold`."""
+        if self.version < required:
+            await self.hold(await self.newest(required))
 
     async def exactly(self, version: int) -> None:
-        """Hold one version, also an older one; errors as in `at_least`."""
+        """Hold one version, also an older one; errors as in `newest` and `hold`."""
         async with self._turn:
             if self.version != version:
-                await self._install(version)
+                await self._install(await asyncio.to_thread(self._store.fetch, version))
 
     async def prove(self, versions: set[int]) -> None:
         """Return once it is known that these versions were computed as the learner does.
@@ -103,11 +108,12 @@ class HeldWeights:
                 f"computed under weights v{unproved[0]}, which the probe did not confirm"
             )
 
-    async def _install(self, version: int) -> None:
-        manifest = await asyncio.to_thread(self._store.verify, version)
+    async def _install(self, fetched: Fetched) -> None:
+        manifest = fetched.manifest
+        version = manifest.version
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                pause_s = await self._engine.install(self._store.path(version), version)
+                pause_s = await self._engine.install(fetched.folder, version)
             except WeightsError as error:
                 await self._check_old_weights(error)
                 raise
@@ -120,7 +126,12 @@ class HeldWeights:
         self._proved.add(version)
         self._probe, self.version = manifest.probe, version
         self._on_installed(
-            Installation(version=version, pause_s=pause_s, probe_difference=self._difference)
+            Installation(
+                version=version,
+                pause_s=pause_s,
+                probe_difference=self._difference,
+                fetched=fetched,
+            )
         )
 
     async def _check_old_weights(self, error: WeightsError) -> None:

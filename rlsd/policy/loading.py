@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -21,7 +22,7 @@ from rlsd.errors import ConfigError, WeightsError
 from rlsd.images.placing import Chat, images_of
 from rlsd.policy.scoring import sequence_logprobs
 from rlsd.policy.vision import Vision, reads_images
-from rlsd.weights import Manifest, Probe, WeightStore
+from rlsd.weights import Fetched, Probe
 
 transformers_logging.disable_progress_bar()  # standard error carries JSON lines only
 
@@ -105,19 +106,22 @@ def prompt_ids(
     return list(ids)
 
 
-def install(model: Any, store: WeightStore, version: int, *, tolerance: float) -> Manifest:
+def install(model: Any, fetched: Fetched, *, tolerance: float) -> None:
     """Load a verified version into `model` in place, then prove it by the learner's probe.
 
     Args:
         tolerance: largest |Δ log-prob| in nats between this model and the learner on the probe.
 
     Raises:
-        WeightsError: the version is not whole, does not fit, or the probe disagrees.
+        WeightsError: the version cannot be read, does not fit, or the probe disagrees.
     """
-    manifest = store.verify(version)
+    version = fetched.manifest.version
     state: dict[str, torch.Tensor] = {}
-    for file in sorted(store.path(version).glob("*.safetensors")):
-        state.update(load_file(file))
+    try:
+        for file in sorted(fetched.folder.glob("*.safetensors")):
+            state.update(load_file(file))
+    except (OSError, SafetensorError) as cause:
+        raise WeightsError(f"weights v{version}: cannot be read ({cause})") from cause
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as cause:
@@ -126,13 +130,12 @@ def install(model: Any, store: WeightStore, version: int, *, tolerance: float) -
     tied = set(getattr(model, "all_tied_weights_keys", None) or ())
     if unexpected or set(missing) - tied:
         raise WeightsError(f"weights v{version}: missing {missing}, unexpected {unexpected}")
-    difference = probe_difference(model, manifest.probe)
+    difference = probe_difference(model, fetched.manifest.probe)
     if not difference <= tolerance:
         raise WeightsError(
             f"weights v{version}: log-probs differ from the learner's by {difference:.2g} nats "
             f"on the probe, allowed {tolerance:g}"
         )
-    return manifest
 
 
 def take_probe(model: Any, token_ids: list[int]) -> Probe:

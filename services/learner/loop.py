@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from rlsd.errors import ServiceError, StreamError, WeightsError
+from rlsd.errors import ConfigError, ServiceError, StreamError, WeightsError
 from rlsd.failpoints import failpoint
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
@@ -123,7 +123,14 @@ class Learner:
             if meta is not None and step == meta.step and meta.batch_sha256 != sha256:
                 raise ServiceError(f"batch log: step {step} is not the one checkpoint {step} saw")
         self._batch_sha256 = sha256
-        if self._rank.paths.weights.latest() is None:
+        latest = self._rank.paths.weights.latest()
+        if latest is not None and latest > len(logged):
+            raise ConfigError(
+                f"weights: version {latest} is published and the batch log ends at step "
+                f"{len(logged)}: it is another run's, or this run's folder was lost; choose another "
+                "run.id, or delete the published versions"
+            )
+        if latest is None:
             await self._stages.clear()
             await self._lead(Command.PUBLISH, 0)
         for step in range(self.step + 1, len(logged) + 1):

@@ -16,7 +16,7 @@ from rlsd.serving.process import stage_worker
 from rlsd.serving.service import Service, serve_service
 from rlsd.streams.stage import Stage
 from rlsd.telemetry.activity import Activity, State
-from rlsd.weights import WeightStore
+from rlsd.weights.choice import open_store
 from rlsd.wire.v1 import rollout_service_pb2, rollout_service_pb2_grpc
 from services.rollout.engines.choice import choose_engine
 from services.rollout.engines.engine import Engine
@@ -37,7 +37,7 @@ def groups_at_once(config: RunConfig) -> int:
 @contextlib.asynccontextmanager
 async def open_service(config: RunConfig) -> AsyncIterator[Service]:
     """The service with its engine started; what takes long at the start comes before the probes."""
-    store = WeightStore(config.run_dir / "weights", config.run.id)
+    store = open_store(config)
     activity = Activity(stall_after_s=config.run.stall_after_s)
     activity.enter(State.WAITING_FOR_WORK, "groups from the learner")
     engine = choose_engine(config, store, activity)

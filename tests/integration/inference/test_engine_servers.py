@@ -24,7 +24,7 @@ from rlsd.inference.choice import open_engine
 from rlsd.inference.engine import SamplingRequest, ScoringRequest
 from rlsd.inference.versions import HeldWeights
 from rlsd.local.processes import free_ports
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 
 DRAW = SamplingRequest(prompt_ids=(5, 6), seed=1, temperature=1.0, top_p=1.0, max_tokens=2)
 SCORE = ScoringRequest(prefix_ids=(5, 6), completion_ids=(7, 8))
@@ -282,7 +282,7 @@ async def test_vllm_without_its_development_routes_says_how_to_have_them(tmp_pat
 
 @pytest.fixture
 def policy(tmp_path):
-    return Policy(WeightStore(tmp_path / "weights", "run"))
+    return Policy(FolderStore(tmp_path / "weights", "run"))
 
 
 async def installed(engine, policy):

@@ -8,7 +8,7 @@ import pytest
 from rlsd.errors import EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import Scores
 from rlsd.inference.versions import HeldWeights
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 
 PROBE = (1, 2, 3)
 
@@ -51,7 +51,7 @@ class Engine:
 
 @pytest.fixture
 def store(tmp_path):
-    return WeightStore(tmp_path, "run")
+    return FolderStore(tmp_path, "run")
 
 
 def publish(store, version):

@@ -4,7 +4,7 @@ import asyncio
 
 from rlsd.errors import WeightsError
 from rlsd.telemetry.activity import Activity, State
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 from services.rollout.following import follow_weights
 
 
@@ -37,7 +37,7 @@ async def installing(engine, store, activity=None):
 
 
 async def test_the_version_that_is_there_is_installed_and_the_service_goes_on(tmp_path):
-    store, engine = WeightStore(tmp_path, "run"), Engine()
+    store, engine = FolderStore(tmp_path, "run"), Engine()
     publish(store, 4)
     stopping, task = await installing(engine, store)
     await asyncio.wait_for(engine.installed.wait(), 5)
@@ -50,7 +50,7 @@ async def test_the_version_that_is_there_is_installed_and_the_service_goes_on(tm
 
 
 async def test_a_version_that_cannot_be_installed_is_tried_again(tmp_path):
-    store, engine = WeightStore(tmp_path, "run"), Engine(refusals=1)
+    store, engine = FolderStore(tmp_path, "run"), Engine(refusals=1)
     publish(store, 0)
     stopping, task = await installing(engine, store)
     await asyncio.wait_for(engine.installed.wait(), 5)
@@ -60,7 +60,7 @@ async def test_a_version_that_cannot_be_installed_is_tried_again(tmp_path):
 
 async def test_until_then_it_says_what_it_waits_for_and_stops_when_told(tmp_path):
     engine, activity = Engine(), Activity()
-    stopping, task = await installing(engine, WeightStore(tmp_path, "run"), activity)
+    stopping, task = await installing(engine, FolderStore(tmp_path, "run"), activity)
     await asyncio.sleep(0)
     assert activity.snapshot().state is State.WAITING_FOR_WEIGHTS
     stopping.set()
@@ -69,7 +69,7 @@ async def test_until_then_it_says_what_it_waits_for_and_stops_when_told(tmp_path
 
 
 async def test_a_later_version_is_installed_before_a_group_asks_for_it(tmp_path):
-    store, engine = WeightStore(tmp_path, "run"), Engine()
+    store, engine = FolderStore(tmp_path, "run"), Engine()
     publish(store, 0)
     stopping, task = await installing(engine, store)
     await asyncio.wait_for(engine.installed.wait(), 5)
