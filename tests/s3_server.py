@@ -27,11 +27,11 @@ _REFUSAL = '<?xml version="1.0"?><Error><Code>{code}</Code><Message>on purpose</
 class Faults:
     """What happens to requests; each is asked for by method and path."""
 
-    refuse: Callable[[str, str], tuple[int, str] | None] = lambda method, path: None
+    refuse: Callable[[str, str], tuple[int, str] | None] = lambda _method, _path: None
     """The status and code of an error instead of an answer."""
-    delay_s: Callable[[str, str], float] = lambda method, path: 0.0
+    delay_s: Callable[[str, str], float] = lambda _method, _path: 0.0
     """Before it is handled."""
-    trickle_s: float = 0.0
+    trickle_s: Callable[[str], float] = lambda _path: 0.0
     """Between two bytes of a body."""
     requests: list[tuple[str, str]] = field(default_factory=list)
 
@@ -42,6 +42,7 @@ class S3Server:
     def __init__(self) -> None:
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server: Any = None
+        self._client: Any = None
         self.port = 0
         self.faults = Faults()
 
@@ -69,26 +70,27 @@ class S3Server:
 
     def client(self) -> Any:
         """Of the test's own, past all faults but that it is away."""
-        return boto3.client(
-            "s3",
-            endpoint_url=self.url,
-            aws_access_key_id="test",
-            aws_secret_access_key="test",
-            region_name="us-east-1",
-        )
+        if self._client is None:
+            self._client = boto3.client(
+                "s3",
+                endpoint_url=self.url,
+                aws_access_key_id="test",
+                aws_secret_access_key="test",
+                region_name="us-east-1",
+            )
+        return self._client
 
-    def keys(self, bucket: str) -> list[str]:
+    def keys(self, bucket: str, prefix: str = "") -> list[str]:
         with self.undisturbed():
-            found = self.client().list_objects_v2(Bucket=bucket)
+            found = self.client().list_objects_v2(Bucket=bucket, Prefix=prefix)
         return [entry["Key"] for entry in found.get("Contents", ())]
 
-    def damage(self, bucket: str, name: str, change: Callable[[bytes], bytes]) -> str:
-        """Change the only object whose key ends with `name`; its key."""
-        [key] = [k for k in self.keys(bucket) if k.endswith(name)]
+    def damage(self, bucket: str, prefix: str, name: str, change: Callable[[bytes], bytes]) -> None:
+        """Change the only object below `prefix` whose key ends with `name`."""
+        [key] = [k for k in self.keys(bucket, prefix) if k.endswith(name)]
         with self.undisturbed():
             content = self.client().get_object(Bucket=bucket, Key=key)["Body"].read()
             self.client().put_object(Bucket=bucket, Key=key, Body=change(content))
-        return key
 
     def undisturbed(self) -> _Undisturbed:
         return _Undisturbed(self)
@@ -106,7 +108,8 @@ class S3Server:
             start(f"{status} on purpose", [("Content-Type", "application/xml")])
             return [body]
         answer: Iterable[bytes] = self._app(environ, start)
-        return _trickled(answer, faults.trickle_s) if faults.trickle_s else answer
+        pause_s = faults.trickle_s(path)
+        return _trickled(answer, pause_s) if pause_s else answer
 
 
 class _Undisturbed:

@@ -83,11 +83,6 @@ class HeldWeights:
             if self.version < fetched.manifest.version:
                 await self._install(fetched)
 
-    async def at_least(self, required: int) -> None:
-        """Hold `required` or a newer version; errors as in `newest` and `hold`."""
-        if self.version < required:
-            await self.hold(await self.newest(required))
-
     async def exactly(self, version: int) -> None:
         """Hold one version, also an older one; errors as in `newest` and `hold`."""
         async with self._turn:

@@ -1,7 +1,8 @@
 """Calls of one S3 bucket: each ends within a deadline, and what fails is one of our errors.
 
 Short failures (timeouts, 5xx, throttling) are tried again by the SDK, a few times for each request.
-A call with a deadline is then made anew until it passes, and the log says that the store is away.
+A call with a deadline is then made anew until it passes, and the log says that the store is away;
+one without is for a moment, and its caller asks again.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +22,7 @@ from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
     ClientError,
+    ConnectionError,
     FlexibleChecksumError,
     HTTPClientError,
     IncompleteReadError,
@@ -40,6 +43,8 @@ _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 30.0
 _ATTEMPTS = 3
 """Of one request, before the call is made anew."""
+_QUICK_S = 60.0
+"""For a call that nobody gave a deadline: a listing, the deletion of an object."""
 _MIB = 2**20
 _PART_BYTES = 16 * _MIB
 _PARALLEL = 8
@@ -178,7 +183,6 @@ class Bucket:
                 future = submit(manager, [watch])
                 if not watch.done.wait(max(0.0, deadline - time.monotonic())):
                     manager.shutdown(cancel=True, cancel_msg="its deadline has passed")
-                    raise TimeoutError("not complete within weights.timeout_s")
                 future.result()
             finally:
                 manager.shutdown()
@@ -191,7 +195,9 @@ class Bucket:
         is_away = False
         while True:
             try:
-                answer = call()
+                answer = _within(
+                    call, time.monotonic() + _QUICK_S if deadline is None else deadline
+                )
             except _CAUSES as cause:
                 pause_s = next(pauses)
                 error = self._explained(what, cause)
@@ -222,7 +228,11 @@ class Bucket:
                     "AWS_SHARED_CREDENTIALS_FILE in its environment"
                 )
             case (
-                HTTPClientError() | IncompleteReadError() | RetriesExceededError() | TimeoutError()
+                ConnectionError()
+                | HTTPClientError()
+                | IncompleteReadError()
+                | RetriesExceededError()
+                | TimeoutError()
             ):
                 return ServiceError(f"{here}: cannot {what}: {_one_line(cause)}")
             case _:
@@ -290,6 +300,27 @@ class _Digest:
     def hexdigest(self) -> str:
         """Of all that was written."""
         return self._sha256.hexdigest()
+
+
+def _within(call: Callable[[], _T], deadline: float) -> _T:
+    """What `call` returns; TimeoutError once the deadline has passed.
+
+    A socket's timeout is for each of its reads, and a server that sends a byte now and then never
+    meets it. So the call has a thread, which is left behind then.
+    """
+    result: Future[_T] = Future()
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except BaseException as error:  # noqa: BLE001  the caller receives it, whatever it is
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="weight-store", daemon=True).start()
+    try:
+        return result.result(max(0.0, deadline - time.monotonic()))
+    except TimeoutError:
+        raise TimeoutError("no answer in time") from None
 
 
 def _pauses() -> Iterator[float]:

@@ -124,12 +124,7 @@ class Learner:
                 raise ServiceError(f"batch log: step {step} is not the one checkpoint {step} saw")
         self._batch_sha256 = sha256
         latest = self._rank.paths.weights.latest()
-        if latest is not None and latest > len(logged):
-            raise ConfigError(
-                f"weights: version {latest} is published and the batch log ends at step "
-                f"{len(logged)}: it is another run's, or this run's folder was lost; choose another "
-                "run.id, or delete the published versions"
-            )
+        _check_belongs(latest, last_logged=len(logged))
         if latest is None:
             await self._stages.clear()
             await self._lead(Command.PUBLISH, 0)
@@ -456,6 +451,16 @@ class Learner:
         """Run on the one thread that touches the model; the loop stays responsive."""
         self.activity.tick()
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _check_belongs(latest: int | None, *, last_logged: int) -> None:
+    """Refuse weights that cannot be this log's: a step is published after it was logged."""
+    if latest is not None and latest > last_logged:
+        raise ConfigError(
+            f"weights: version {latest} is published and the batch log ends at step {last_logged}: "
+            "they are another run's, or this run's folder was lost; choose another run.id, or "
+            "delete the published versions"
+        )
 
 
 def _hopeless(groups: list[Group]) -> str | None:

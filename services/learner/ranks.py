@@ -67,7 +67,7 @@ class Paths:
     checkpoints: Checkpoints
 
     @classmethod
-    def of(cls, config: RunConfig, *, pulse: Callable[[], object]) -> Paths:
+    def of(cls, config: RunConfig, *, pulse: Callable[[], object] = lambda: None) -> Paths:
         """The folders of a run, and its weight store.
 
         Args:

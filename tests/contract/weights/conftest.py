@@ -8,11 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from s3_server import CREDENTIALS, S3Server
+from s3_server import CREDENTIALS, Faults, S3Server
 
 from rlsd.weights import FolderStore, WeightStore
 from rlsd.weights.bucket import Bucket
 from rlsd.weights.s3 import S3Store
+
+BUCKET = "weights"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,35 +33,50 @@ class Driver:
         return self.open(run, machine)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """A bucket on a server that fails as it is told, and a prefix of the test's own."""
+
+    server: S3Server
+    bucket: Bucket
+    prefix: str
+
+    def store(self, local: Path, *, run: str = "run", timeout_s: float = 20.0) -> S3Store:
+        return S3Store(self.bucket, f"{self.prefix}/{run}", run, local, timeout_s=timeout_s)
+
+    def all_keys(self) -> list[str]:
+        return self.server.keys(BUCKET, self.prefix)
+
+    def damage(self, name: str, change: Callable[[bytes], bytes]) -> None:
+        self.server.damage(BUCKET, self.prefix, name, change)
+
+
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Server]:
     with S3Server() as server:
+        server.client().create_bucket(Bucket=BUCKET)
         yield server
 
 
+@pytest.fixture(scope="session")
+def bucket(s3_server: S3Server) -> Bucket:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
+        return Bucket(BUCKET, endpoint_url=s3_server.url)
+
+
 @pytest.fixture
-def bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A new one, and credentials for it."""
-    for name, value in CREDENTIALS.items():
-        monkeypatch.setenv(name, value)
-    name = f"b-{uuid.uuid4().hex}"
-    s3_server.client().create_bucket(Bucket=name)
-    return name
-
-
-def open_s3(
-    server: S3Server, bucket: str, local: Path, *, run: str = "run", timeout_s: float = 20.0
-) -> S3Store:
-    found = Bucket(bucket, endpoint_url=server.url)
-    return S3Store(found, f"team/{run}", run, local, timeout_s=timeout_s)
+def remote(s3_server: S3Server, bucket: Bucket) -> Iterator[Remote]:
+    yield Remote(server=s3_server, bucket=bucket, prefix=uuid.uuid4().hex)
+    s3_server.faults = Faults()
 
 
 @pytest.fixture(params=["folder", "s3"])
 def driver(request: pytest.FixtureRequest, tmp_path: Path) -> Driver:
     if request.param == "folder":
         return _folder(tmp_path)
-    server: S3Server = request.getfixturevalue("s3_server")
-    return _s3(server, request.getfixturevalue("bucket"), tmp_path)
+    return _s3(request.getfixturevalue("remote"), tmp_path)
 
 
 def _folder(folder: Path) -> Driver:
@@ -68,31 +85,31 @@ def _folder(folder: Path) -> Driver:
         return found
 
     return Driver(
-        open=lambda run, machine: FolderStore(folder / run, run),
+        open=lambda run, _: FolderStore(folder / run, run),
         damage=lambda name, change: only(name).write_bytes(change(only(name).read_bytes())),
         remove=lambda name: only(name).unlink(),
         copy_run=lambda one, other: (folder / one).rename(folder / other),
     )
 
 
-def _s3(server: S3Server, bucket: str, folder: Path) -> Driver:
-    client = server.client()
+def _s3(remote: Remote, folder: Path) -> Driver:
+    client = remote.server.client()
 
     def remove(name: str) -> None:
-        [key] = [k for k in server.keys(bucket) if k.endswith(name)]
-        client.delete_object(Bucket=bucket, Key=key)
+        [key] = [k for k in remote.all_keys() if k.endswith(name)]
+        client.delete_object(Bucket=BUCKET, Key=key)
 
     def copy_run(one: str, other: str) -> None:
-        for key in server.keys(bucket):
+        for key in remote.all_keys():
             client.copy_object(
-                Bucket=bucket,
-                Key=key.replace(f"team/{one}/", f"team/{other}/"),
-                CopySource={"Bucket": bucket, "Key": key},
+                Bucket=BUCKET,
+                Key=key.replace(f"/{one}/", f"/{other}/"),
+                CopySource={"Bucket": BUCKET, "Key": key},
             )
 
     return Driver(
-        open=lambda run, machine: open_s3(server, bucket, folder / machine, run=run),
-        damage=lambda name, change: server.damage(bucket, name, change),
+        open=lambda run, machine: remote.store(folder / machine, run=run),
+        damage=remote.damage,
         remove=remove,
         copy_run=copy_run,
     )

@@ -96,7 +96,7 @@ def test_without_its_manifest_a_version_is_not_there(driver):
 
 
 @pytest.mark.parametrize(
-    "change", [lambda c: c[:40], lambda c: b"[]", lambda c: c.replace(b"config.json", b"../evil")]
+    "change", [lambda c: c[:40], lambda _: b"[]", lambda c: c.replace(b"config.json", b"../evil")]
 )
 def test_a_manifest_that_is_torn_or_names_strange_files_is_refused(driver, change):
     publish(driver.store(), 1)

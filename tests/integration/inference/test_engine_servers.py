@@ -288,7 +288,7 @@ def policy(tmp_path):
 async def installed(engine, policy):
     weights = HeldWeights(engine, policy.store, tolerance=1e-3)
     policy.publish()
-    await weights.at_least(policy.version)
+    await weights.hold(await weights.newest(policy.version))
     return weights
 
 
@@ -319,7 +319,7 @@ async def test_a_server_that_keeps_its_old_weights_is_caught_by_the_probe(policy
         stand_in.skips_loading = True
         policy.publish()
         with pytest.raises(UnfitError, match="log-probs"):
-            await weights.at_least(1)
+            await weights.hold(await weights.newest(1))
 
 
 async def test_a_server_whose_log_probs_are_from_before_temperature_is_refused():
