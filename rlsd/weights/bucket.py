@@ -225,7 +225,7 @@ class Bucket:
             case NoCredentialsError() | PartialCredentialsError() | ProfileNotFound():
                 return ConfigError(
                     f"{here}: {_one_line(cause)}; give the service a role, or "
-                    "AWS_SHARED_CREDENTIALS_FILE in its environment"
+                    "AWS_CONFIG_FILE in its environment"
                 )
             case (
                 ConnectionError()

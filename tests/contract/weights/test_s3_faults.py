@@ -8,7 +8,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 from s3_server import CREDENTIALS, Faults
@@ -111,7 +110,6 @@ def test_a_learner_killed_while_it_publishes_leaves_nothing_to_see(remote, tmp_p
         60.0 * (method == "PUT" and path.endswith("model.safetensors"))
     )
     script = f"""
-from pathlib import Path
 from rlsd.weights import Probe
 from rlsd.weights.bucket import Bucket
 from rlsd.weights.s3 import S3Store
@@ -239,7 +237,7 @@ def test_without_credentials_the_remedy_is_named(remote, tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     bucket = Bucket("weights", endpoint_url=remote.server.url)
-    with pytest.raises(ConfigError, match="give the service a role, or AWS_SHARED_CREDENTIALS"):
+    with pytest.raises(ConfigError, match="give the service a role, or AWS_CONFIG_FILE"):
         bucket.keys("v")
 
 
@@ -247,8 +245,8 @@ def test_credentials_come_from_a_file_that_the_environment_names(remote, tmp_pat
     for name in CREDENTIALS:
         monkeypatch.delenv(name, raising=False)
     keys = "[default]\naws_access_key_id = k\naws_secret_access_key = s\n"
-    Path(tmp_path / "credentials").write_text(keys)
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    (tmp_path / "config").write_text(keys)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
     bucket = Bucket("weights", endpoint_url=remote.server.url, region="us-east-1")
     assert bucket.keys("nothing-there") == []
 
