@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import uuid
 
@@ -110,10 +109,3 @@ def test_a_learner_whose_folder_was_lost_refuses_the_weights_that_are_left(
 def logs(folder) -> str:
     found = (folder / "chaos" / "logs").glob("*.log")
     return "".join(path.read_text(errors="replace") for path in found)
-
-
-def test_every_service_speaks_json_of_it(settings, tmp_path):
-    train(tmp_path, *settings[1:], "run.steps=2")
-    for line in logs(tmp_path).splitlines():
-        if line.startswith("{"):
-            json.loads(line)
