@@ -22,6 +22,7 @@ import multiprocessing
 import os
 import shutil
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ def main() -> None:
             place.mkdir()
             for what, took in _once(place, content, client, url).items():
                 seconds.setdefault(what, []).append(took)
+            print(f"repeat {repeat + 1} of {arguments.repeats}", file=sys.stderr)
             shutil.rmtree(place)
             for entry in client.list_objects_v2(Bucket=BUCKET)["Contents"]:
                 client.delete_object(Bucket=BUCKET, Key=entry["Key"])

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from rlsd.errors import WeightsError
+from rlsd.errors import ServiceError, WeightsError
 from rlsd.telemetry.activity import Activity, State
 from rlsd.weights import FolderStore, Probe
 from services.rollout.following import follow_weights
@@ -77,5 +77,37 @@ async def test_a_later_version_is_installed_before_a_group_asks_for_it(tmp_path)
     publish(store, 1)
     await asyncio.wait_for(engine.installed.wait(), 5)
     assert engine.policy_version == 1
+    stopping.set()
+    await task
+
+
+class Away:
+    """A store that cannot be reached for a while."""
+
+    look_every_s = 0.01
+
+    def __init__(self, version):
+        self.version = version
+        self.is_away = True
+
+    def latest(self):
+        if self.is_away:
+            raise ServiceError("cannot be reached")
+        return self.version
+
+
+async def test_while_the_store_is_away_the_service_says_so_and_keeps_what_it_has(caplog):
+    store, engine, activity = Away(5), Engine(), Activity()
+    engine.policy_version = 4
+    stopping, task = await installing(engine, store, activity)
+    await asyncio.sleep(0.2)
+    assert activity.snapshot().detail == "newer weights: cannot be reached"
+    assert [r.message for r in caplog.records] == ["weights not installed"]  # once, not each time
+    assert (engine.policy_version, engine.asked) == (4, 0)
+    store.is_away = False
+    await asyncio.wait_for(engine.installed.wait(), 5)
+    await asyncio.sleep(0.1)
+    assert engine.policy_version == 5
+    assert activity.snapshot().state is not State.WAITING_FOR_WEIGHTS
     stopping.set()
     await task
