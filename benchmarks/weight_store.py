@@ -22,7 +22,6 @@ import multiprocessing
 import os
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -62,14 +61,13 @@ def main() -> None:
             place.mkdir()
             for what, took in _once(place, content, client, url).items():
                 seconds.setdefault(what, []).append(took)
-            print(f"repeat {repeat + 1} of {arguments.repeats}", file=sys.stderr)
+            if arguments.out:
+                result = json.dumps(_result(seconds, arguments.mib), indent=1)
+                arguments.out.write_text(result + "\n")
             shutil.rmtree(place)
             for entry in client.list_objects_v2(Bucket=BUCKET)["Contents"]:
                 client.delete_object(Bucket=BUCKET, Key=entry["Key"])
-    result = _result(seconds, arguments.mib)
-    print(json.dumps(result, indent=1))
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps(_result(seconds, arguments.mib), indent=1))
 
 
 def _once(place: Path, content: bytes, client: Any, url: str) -> dict[str, float]:
@@ -135,6 +133,8 @@ def _result(seconds: dict[str, list[float]], mib: int) -> dict[str, Any]:
     }
     return {
         "mib": mib,
+        "repeats": len(seconds["s3 fetch"]),
+        "load average": round(os.getloadavg()[0], 1),
         "seconds": {what: _spread(found) for what, found in seconds.items()},
         "over the bare steps": {what: _spread(found) for what, found in ratios.items()},
     }
