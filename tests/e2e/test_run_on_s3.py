@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import uuid
 
 import pytest
 from s3_server import CREDENTIALS, S3Server
 
 from rlsd.config import load
-from rlsd.weights.choice import open_store
 from tests.chaos.account import audit, replay_is_identical
 from tests.chaos.seeded import Ended, assert_equal_end, train
 from tests.chaos.system import num_logged, until
@@ -68,18 +66,19 @@ def test_a_store_that_is_away_for_a_while_delays_it_and_changes_nothing(
 def test_weights_that_the_store_has_damaged_are_mended_by_a_restart(
     with_a_folder, settings, server, tmp_path
 ):
-    async def disturb(config, supervisor):
-        store = open_store(config)
-        await until(lambda: num_logged(config) >= 3, timeout_s=120)
-        supervisor.signal("rollout-0", signal.SIGSTOP)  # so that it has not read it yet
-        version = num_logged(config)
-        await until(lambda: store.latest() == version, timeout_s=60)
-        prefix = config.weights.url.removeprefix(f"s3://{BUCKET}/")
-        place = f"{prefix}/{config.run.id}/weights/v{version:08d}/"
-        server.damage(BUCKET, place, "model.safetensors", lambda c: c[:-1] + b"?")
-        supervisor.signal("rollout-0", signal.SIGCONT)
+    damaged = []
 
-    run = train(tmp_path, *settings, disturb=disturb)
+    def damage(method, path):
+        """Before anybody can have read it: its manifest is on its way."""
+        if method == "PUT" and path.endswith("v00000003/MANIFEST.json") and not damaged:
+            damaged.append(path)
+            place = path.removeprefix(f"/{BUCKET}/").removesuffix("MANIFEST.json")
+            server.damage(BUCKET, place, "model.safetensors", lambda c: c[:-1] + b"?")
+        return 0.0
+
+    server.faults.delay_s = damage
+    run = train(tmp_path, *settings)
+    assert damaged
     assert [e.name for e in run.exits] == ["learner"]
     assert "missing or its checksum differs" in run.exits[0].words
     assert_equal_end(run, with_a_folder)
