@@ -73,7 +73,7 @@ def test_weights_that_the_store_has_damaged_are_mended_by_a_restart(
         if method == "PUT" and path.endswith("v00000003/MANIFEST.json") and not damaged:
             damaged.append(path)
             place = path.removeprefix(f"/{BUCKET}/").removesuffix("MANIFEST.json")
-            server.damage(BUCKET, place, "model.safetensors", lambda c: c[:-1] + b"?")
+            server.damage(BUCKET, place, "model.safetensors", lambda c: c[:-1] + bytes([c[-1] ^ 1]))
         return 0.0
 
     server.faults.delay_s = damage
