@@ -38,7 +38,7 @@ from rlsd.trajectory import (
     TeacherScores,
     VerifierSpec,
 )
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 
 PROMPT_IDS = tuple(range(1, 65))
 RIGHT, WRONG = "# 4", "# 5"
@@ -62,7 +62,7 @@ class Devices:
 class WaitingEngine:
     """A rollout engine that admits a completion whenever a slot is free."""
 
-    def __init__(self, store: WeightStore, devices: Devices, *, max_tokens: int) -> None:
+    def __init__(self, store: FolderStore, devices: Devices, *, max_tokens: int) -> None:
         self._store = store
         self._devices = devices
         self._slots = asyncio.Semaphore(devices.slots)
@@ -175,7 +175,7 @@ async def rollout(config: RunConfig, devices: Devices) -> None:
     from services.rollout.following import follow_weights
     from services.rollout.service import RolloutService
 
-    store = WeightStore(config.run_dir / "weights", config.run.id)
+    store = FolderStore(config.run_dir / "weights", config.run.id)
     activity = Activity()
     engine = WaitingEngine(store, devices, max_tokens=config.rollout.max_tokens)
     service = RolloutService(engine, engine_name="waits", run_id=config.run.id, activity=activity)

@@ -37,7 +37,7 @@ from rlsd.local.processes import Child, child_environment, free_ports, service_c
 from rlsd.policy.loading import load_model, load_tokenizer, save_model, take_probe
 from rlsd.serving.channel import open_channel
 from rlsd.trajectory import Group, GroupPlan, Message, Prompt, SamplingParams, VerifierSpec
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from rlsd.wire.convert import group_from_proto, group_to_proto
 from rlsd.wire.v1 import rollout_service_pb2 as pb
 from rlsd.wire.v1 import rollout_service_pb2_grpc as rpc
@@ -72,7 +72,7 @@ def main() -> None:
 
 async def _measure(folder: Path, arguments: Any) -> dict[str, Any]:
     model_path = _model(folder, arguments.hidden)
-    store = WeightStore(folder / "runs" / "bench" / "weights", "bench")
+    store = FolderStore(folder / "runs" / "bench" / "weights", "bench")
     model = load_model(model_path, device=torch.device("cpu"))
     _publish(store, model, 0)
     async with _service(folder, model_path) as stub:
@@ -128,7 +128,7 @@ def _model(folder: Path, hidden: int) -> str:
     return str(path)
 
 
-def _publish(store: WeightStore, model: Any, version: int) -> None:
+def _publish(store: FolderStore, model: Any, version: int) -> None:
     store.publish(
         version,
         step=version,
@@ -246,7 +246,7 @@ def _question(index: int) -> str:
 
 
 async def _updates(
-    engine: VllmEngine, store: WeightStore, model: Any, model_path: str
+    engine: VllmEngine, store: FolderStore, model: Any, model_path: str
 ) -> dict[str, Any]:
     """Pauses, and what became of the requests under way."""
     installations: list[Any] = []

@@ -23,6 +23,7 @@ FREE = {
     "nodeSelector": "labels of the cluster's own nodes",
     "affinity": "an object of Kubernetes', which its API server checks",
     "podAnnotations": "names that others choose",
+    "serviceAccountAnnotations": "names that clouds choose",
     "podLabels": "labels of others' pods",
     "labels": "labels that a Prometheus, or a Grafana, selects objects by",
     "annotations": "of dashboards: what a Grafana's sidecar reads",
@@ -130,6 +131,7 @@ def pods(**further: Json) -> Json:
         runtimeClassName=NAME,
         schedulerName=NAME,
         podAnnotations=STRINGS,
+        serviceAccountAnnotations=STRINGS,
         **further,
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from rlsd.policy.loading import load_model, save_model, take_probe
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 
 BASE = "examples/chain/base"
 PROBE = [1, 4, 6, 15, 24, 14, 7, 7, 9, 20, 3, 11]
@@ -14,7 +14,7 @@ PROBE = [1, 4, 6, 15, 24, 14, 7, 7, 9, 20, 3, 11]
 class Policy:
     """The learner's side: a model that changes, and its published versions."""
 
-    def __init__(self, store: WeightStore) -> None:
+    def __init__(self, store: FolderStore) -> None:
         torch.set_num_threads(1)
         self.model = load_model(BASE, device=torch.device("cpu"))
         self.store = store

@@ -11,7 +11,7 @@ from rlsd.inference.engine import SamplingRequest
 from rlsd.inference.versions import HeldWeights, Installation
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.policy.scoring import completion_logits, gather_logprobs, pad_rows
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from services.rollout.engines.engine import GenerationRequest
 
 BASE = "examples/chain/base"
@@ -43,7 +43,7 @@ def reference_logprobs(model: Any, prompt: Any, completion: Any, temperature: fl
 class Held:
     """An engine's weights with a note of each installation."""
 
-    def __init__(self, engine: Any, store: WeightStore) -> None:
+    def __init__(self, engine: Any, store: FolderStore) -> None:
         self.installations: list[Installation] = []
         self.weights = HeldWeights(
             engine, store, tolerance=1e-3, on_installed=self.installations.append

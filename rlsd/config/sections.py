@@ -16,7 +16,8 @@ class RunSection(Section):
     id: str = Field(default="run", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$")
     """Names the folder of the run, its streams and its weights."""
     dir: Path = Path("runs")
-    """Where run folders are made; shared by all services (a ReadWriteMany volume on a cluster)."""
+    """Where run folders are made; shared by all services (a ReadWriteMany volume on a cluster),
+    unless `weights.url` is given."""
     seed: int = 0
     """Fixes prompt order and sampling; two runs with one seed see the same prompts."""
     steps: int = Field(default=200, ge=1)
@@ -34,6 +35,26 @@ class RunSection(Section):
     microbatch, one checkpoint or one installation of weights takes."""
     threads: int = Field(default=1, ge=1)
     """Compute threads of each process. More threads than cores slow everything down."""
+
+
+class WeightsSection(Section):
+    """Where the learner publishes weights; rollout and teacher fetch them from there."""
+
+    url: str = Field(default="", pattern=r"^(s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/[^?#]*)?)?$")
+    """s3://BUCKET/PREFIX; then only the learner needs the folder of the run. Empty: in that folder,
+    which all services see."""
+    endpoint_url: str = Field(default="", pattern=r"^(https?://.+)?$")
+    """http(s)://host:port of a store that is not Amazon's."""
+    region: str = ""
+    """Of the bucket; empty: as the environment says."""
+    timeout_s: float = Field(default=300.0, gt=0, lt=600)
+    """Seconds until a version is published or fetched, an outage of the store included."""
+
+    @model_validator(mode="after")
+    def _has_a_bucket(self) -> Self:
+        if (self.endpoint_url or self.region) and not self.url:
+            raise ValueError("endpoint_url and region are of a store: give its url, s3://BUCKET")
+        return self
 
 
 class ModelSection(Section):

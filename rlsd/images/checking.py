@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rlsd.config import RunConfig
 from rlsd.errors import ConfigError
+from rlsd.images.references import is_url
 from rlsd.trajectory import Prompt
 
 
@@ -15,7 +16,8 @@ def check_images(config: RunConfig, prompts: Sequence[Prompt]) -> None:
     """Return when the prompts have no images, or the model and the engines read them.
 
     Raises:
-        ConfigError: the model in the folder reads text alone, or an engine is a running server.
+        ConfigError: the model in the folder reads text alone, an engine is a running server, or
+            services would each fetch an image for themselves.
     """
     if not any(prompt.images for prompt in prompts):
         return
@@ -31,6 +33,11 @@ def check_images(config: RunConfig, prompts: Sequence[Prompt]) -> None:
                 f"{name}.engine_url: a running server takes no images and prompts have some; "
                 f"{remedy} use an engine in the service"
             )
+    if config.weights.url and any(is_url(i) for prompt in prompts for i in prompt.images):
+        raise ConfigError(
+            "weights.url: with it services share no folder, and an image by URL might not be the "
+            "same for all of them; give images as files, or leave weights.url out"
+        )
 
 
 def _reads_text_alone(described: Path) -> bool:

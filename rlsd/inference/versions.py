@@ -17,7 +17,7 @@ import numpy as np
 from rlsd.errors import EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import InferenceEngine, ScoringRequest
 from rlsd.telemetry.weights import UNMETERED, WeightFailure, WeightMeter, WeightPhase
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import Fetched, Probe, WeightStore, fetch_newest
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ class Installation:
     """Seconds during which the engine computed nothing."""
     probe_difference: float
     """Largest |Δ log-prob| in nats between engine and learner on the probe."""
+    fetched: Fetched
+    """What was installed, and how long it took to get it here."""
 
 
 class HeldWeights:
@@ -64,34 +66,33 @@ class HeldWeights:
         self._probe: Probe | None = None
         self.version = -1
 
-    def newest(self) -> int | None:
-        """The newest published version that is not held yet, or None."""
-        newest = self._store.latest()
-        return newest if newest is not None and newest > self.version else None
-
-    async def at_least(self, required: int) -> None:
-        """Hold `required` or a newer version.
+    async def newest(self, required: int) -> Fetched:
+        """The newest version, which is `required` or later; the engine goes on meanwhile.
 
         Raises:
             EngineError: it is not published.
-            WeightsError: it is not whole; the old one stays.
+            WeightsError: it is not whole.
+            ServiceError, StorageError: it cannot be brought here.
+        """
+        return await self._meter.take(fetch_newest(self._store, required))
+
+    async def hold(self, fetched: Fetched) -> None:
+        """Hold a version, unless what is held is as new.
+
+        Raises:
+            WeightsError: the engine did not take it; the old one stays.
             UnfitError: the engine does not compute what the learner computes.
         """
         async with self._turn:
-            if self.version >= required:
-                return
-            newest = self._store.latest()
-            if newest is None or newest < required:
-                raise EngineError(
-                    f"policy version {required} is required, newest published: {newest}"
-                )
-            await self._install(newest)
+            if self.version < fetched.manifest.version:
+                await self._install(fetched)
 
     async def exactly(self, version: int) -> None:
-        """Hold one version, also an older one; errors as in `at_least`."""
+        """Hold one version, also an older one; errors as in `newest` and `hold`."""
         async with self._turn:
             if self.version != version:
-                await self._install(version)
+                fetching = asyncio.to_thread(self._store.fetch, version)
+                await self._install(await self._meter.take(fetching))
 
     async def prove(self, versions: set[int]) -> None:
         """Return once it is known that these versions were computed as the learner does.
@@ -107,13 +108,12 @@ class HeldWeights:
                 f"computed under weights v{unproved[0]}, which the probe did not confirm"
             )
 
-    async def _install(self, version: int) -> None:
-        meter = self._meter
-        with meter.phase(WeightPhase.VERIFY, fails_as=WeightFailure.DAMAGED):
-            manifest = await asyncio.to_thread(self._store.verify, version)
+    async def _install(self, fetched: Fetched) -> None:
+        meter, manifest = self._meter, fetched.manifest
+        version = manifest.version
         for attempt in range(1, _ATTEMPTS + 1):
             with meter.phase(WeightPhase.INSTALL, fails_as=WeightFailure.ENGINE):
-                pause_s = await self._put(version)
+                pause_s = await self._put(fetched)
                 reason = await self._disagreement(manifest.probe)
             if reason is None:
                 break
@@ -122,17 +122,22 @@ class HeldWeights:
             if attempt == _ATTEMPTS:
                 raise UnfitError(f"weights v{version}: {reason}; restart this replica")
         meter.lasted(WeightPhase.PAUSE, pause_s)
-        meter.moved(self._store.path(version))
+        meter.moved(fetched.folder)
         self._proved.add(version)
         self._probe, self.version = manifest.probe, version
         self._on_installed(
-            Installation(version=version, pause_s=pause_s, probe_difference=self._difference)
+            Installation(
+                version=version,
+                pause_s=pause_s,
+                probe_difference=self._difference,
+                fetched=fetched,
+            )
         )
 
-    async def _put(self, version: int) -> float:
+    async def _put(self, fetched: Fetched) -> float:
         """Seconds during which the engine computed nothing."""
         try:
-            return await self._engine.install(self._store.path(version), version)
+            return await self._engine.install(fetched.folder, fetched.manifest.version)
         except WeightsError as error:
             await self._check_old_weights(error)
             raise

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -22,7 +23,7 @@ from rlsd.images.placing import Chat, images_of
 from rlsd.policy.scoring import sequence_logprobs
 from rlsd.policy.vision import Vision, reads_images
 from rlsd.telemetry.weights import UNMETERED, WeightFailure, WeightMeter, WeightPhase
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import Fetched, Probe
 
 transformers_logging.disable_progress_bar()  # standard error carries JSON lines only
 
@@ -107,12 +108,7 @@ def prompt_ids(
 
 
 def install(
-    model: Any,
-    store: WeightStore,
-    version: int,
-    *,
-    tolerance: float,
-    meter: WeightMeter = UNMETERED,
+    model: Any, fetched: Fetched, *, tolerance: float, meter: WeightMeter = UNMETERED
 ) -> float:
     """Load a verified version into `model` in place, then prove it by the learner's probe.
 
@@ -124,28 +120,31 @@ def install(
         That difference.
 
     Raises:
-        WeightsError: the version is not whole, does not fit, or the probe disagrees.
+        WeightsError: the version cannot be read, does not fit, or the probe disagrees.
     """
-    with meter.phase(WeightPhase.PAUSE):
-        with meter.phase(WeightPhase.VERIFY, fails_as=WeightFailure.DAMAGED):
-            manifest = store.verify(version)
-        with meter.phase(WeightPhase.INSTALL, fails_as=WeightFailure.DAMAGED):
-            _load_state(model, store.path(version), version)
-            difference = probe_difference(model, manifest.probe)
+    version = fetched.manifest.version
+    installing = meter.phase(WeightPhase.INSTALL, fails_as=WeightFailure.DAMAGED)
+    with meter.phase(WeightPhase.PAUSE), installing:
+        _load_state(model, fetched)
+        difference = probe_difference(model, fetched.manifest.probe)
     if not difference <= tolerance:
         meter.failed(WeightFailure.PROBE)
         raise WeightsError(
             f"weights v{version}: log-probs differ from the learner's by {difference:.2g} nats "
             f"on the probe, allowed {tolerance:g}"
         )
-    meter.moved(store.path(version))
+    meter.moved(fetched.folder)
     return difference
 
 
-def _load_state(model: Any, folder: Path, version: int) -> None:
+def _load_state(model: Any, fetched: Fetched) -> None:
+    version = fetched.manifest.version
     state: dict[str, torch.Tensor] = {}
-    for file in sorted(folder.glob("*.safetensors")):
-        state.update(load_file(file))
+    try:
+        for file in sorted(fetched.folder.glob("*.safetensors")):
+            state.update(load_file(file))
+    except (OSError, SafetensorError) as cause:
+        raise WeightsError(f"weights v{version}: cannot be read ({cause})") from cause
     try:
         missing, unexpected = model.load_state_dict(state, strict=False)
     except RuntimeError as cause:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter, Histogram
 
+from rlsd.errors import ServiceError, StorageError, WeightsError
 from rlsd.telemetry.metrics import LONG, create, labelled
+
+if TYPE_CHECKING:
+    from rlsd.weights import Fetched
 
 
 class WeightPhase(StrEnum):
@@ -39,6 +43,7 @@ class WeightFailure(StrEnum):
     ENGINE = "engine"
     """The engine could not take it."""
     OTHER = "other"
+    """It could not be brought here: the store is away, or the disk full."""
 
 
 _TAKERS: Final = ("rollout", "teacher")
@@ -91,6 +96,21 @@ class WeightMeter:
                 self.failed(fails_as)
             raise
         self.lasted(phase, time.monotonic() - started)
+
+    async def take(self, fetching: Awaitable[Fetched]) -> Fetched:
+        """What is fetched, timed by its own account; what fails is counted."""
+        try:
+            fetched = await fetching
+        except WeightsError:
+            self.failed(WeightFailure.DAMAGED)
+            raise
+        except (ServiceError, StorageError):
+            self.failed(WeightFailure.OTHER)
+            raise
+        if fetched.num_bytes:
+            self.lasted(WeightPhase.FETCH, fetched.fetch_s)
+        self.lasted(WeightPhase.VERIFY, fetched.verify_s)
+        return fetched
 
     def lasted(self, phase: WeightPhase, seconds: float) -> None:
         """Note a phase that was timed elsewhere."""

@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from rlsd.errors import ServiceError, StreamError, WeightsError
+from rlsd.errors import ConfigError, ServiceError, StreamError, WeightsError
 from rlsd.failpoints import failpoint
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
@@ -145,7 +145,9 @@ class Learner:
             if meta is not None and step == meta.step and meta.batch_sha256 != sha256:
                 raise ServiceError(f"batch log: step {step} is not the one checkpoint {step} saw")
         self._batch_sha256 = sha256
-        if self._rank.paths.weights.latest() is None:
+        latest = self._rank.paths.weights.latest()
+        _check_belongs(latest, last_logged=len(logged))
+        if latest is None:
             await self._stages.clear()
             await self._publish(0)
         for step in range(self.step + 1, len(logged) + 1):
@@ -514,6 +516,16 @@ class Learner:
         """Run on the one thread that touches the model; the loop stays responsive."""
         self.activity.tick()
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+
+
+def _check_belongs(latest: int | None, *, last_logged: int) -> None:
+    """Refuse weights that cannot be this log's: a step is published after it was logged."""
+    if latest is not None and latest > last_logged:
+        raise ConfigError(
+            f"weights: version {latest} is published and the batch log ends at step {last_logged}: "
+            "they are another run's, or this run's folder was lost; choose another run.id, or "
+            "delete the published versions"
+        )
 
 
 def _hopeless(groups: list[Group]) -> str | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
@@ -32,6 +33,7 @@ from rlsd.policy.loading import load_model, local_device, save_model
 from rlsd.policy.vision import load_vision
 from rlsd.telemetry.weights import WeightPhase
 from rlsd.weights import WeightStore
+from rlsd.weights.choice import open_store
 from services.learner import metrics
 from services.learner.batches import plan_step
 from services.learner.checkpoint import Checkpoints, Meta
@@ -68,11 +70,15 @@ class Paths:
     checkpoints: Checkpoints
 
     @classmethod
-    def of(cls, config: RunConfig) -> Paths:
-        """The folders of a run."""
+    def of(cls, config: RunConfig, *, pulse: Callable[[], object] = lambda: None) -> Paths:
+        """The folders of a run, and its weight store.
+
+        Args:
+            pulse: called while weights move.
+        """
         return cls(
             batch_log=BatchLog(config.run_dir / "batches", config.run.id),
-            weights=WeightStore(config.run_dir / "weights", config.run.id),
+            weights=open_store(config, pulse=pulse),
             checkpoints=Checkpoints(
                 config.run_dir / "checkpoints", keep=config.learner.keep_checkpoints
             ),
@@ -87,7 +93,7 @@ class Rank:
     ) -> None:
         self.config = config
         self.method = method
-        self.paths = Paths.of(config)
+        self.paths = Paths.of(config, pulse=lambda: self.policy.pulse())
         self.policy = Policy(
             load_model(config.model.path, device=local_device()),
             method,

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from rlsd.config import RunConfig
 from rlsd.errors import ConfigError
 from rlsd.serving.process import configure, exit_on_error
-from rlsd.weights import Manifest, WeightStore
+from rlsd.weights import FolderStore, Manifest
+from rlsd.weights.choice import open_store
 
 if TYPE_CHECKING:  # torch comes in after the thread limit
     from services.learner.ranks import Rank
@@ -85,7 +86,7 @@ def replay(config: RunConfig, folder: Path, *, from_checkpoint: bool = False) ->
     started = time.monotonic()
     torch_threads(config.run.threads)
     ranks.join()
-    published = _published(folder, config.run.id)
+    published = _published(config, folder)
     rank = _rank(config, folder, probe_ids=list(published.probe.token_ids))
     first = _restore(rank, until=published.version) if from_checkpoint else 0
     replayed = None
@@ -109,8 +110,8 @@ def torch_threads(threads: int) -> None:
     torch.set_num_threads(threads)
 
 
-def _published(folder: Path, run_id: str) -> Manifest:
-    store = WeightStore(folder / "weights", run_id)
+def _published(config: RunConfig, folder: Path) -> Manifest:
+    store = open_store(config, run_dir=folder)
     version = store.latest()
     if version is None:
         raise ConfigError(f"run {folder}: has published no weights; there is nothing to compare")
@@ -129,7 +130,7 @@ def _rank(config: RunConfig, folder: Path, *, probe_ids: list[int]) -> Rank:
     rank = Rank(config, configured_method(config), pad_id=pad_id, probe_ids=probe_ids)
     rank.paths = Paths(
         batch_log=BatchLog(folder / "batches", config.run.id),
-        weights=WeightStore(folder / "weights", config.run.id),
+        weights=open_store(config, run_dir=folder),
         checkpoints=Checkpoints(folder / "checkpoints", keep=config.learner.keep_checkpoints),
     )
     return rank
@@ -150,7 +151,7 @@ def _train(rank: Rank, first: int, last: int) -> Manifest:
     from services.learner.ranks import Command
 
     with tempfile.TemporaryDirectory(prefix="rlsd-replay-") as aside:
-        store = WeightStore(Path(aside), rank.config.run.id)
+        store = FolderStore(Path(aside), rank.config.run.id)
         rank.paths = replace(rank.paths, weights=store)
         for step in range(first + 1, last + 1):
             rank.lead(Command.TRAIN, step)

@@ -14,7 +14,7 @@ from services.rollout.engines.engine import Engine
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 0.5
+_FIRST = "the first version from the learner"
 
 
 def follow_weights(engine: Engine, store: WeightStore, activity: Activity) -> Background:
@@ -25,22 +25,38 @@ def follow_weights(engine: Engine, store: WeightStore, activity: Activity) -> Ba
     """
 
     async def loop(stopping: asyncio.Event) -> None:
-        activity.hold(State.WAITING_FOR_WEIGHTS, "the first version from the learner")
+        told = _Obstacle(activity)
+        told.say(_FIRST)
         while not stopping.is_set():
-            newest = store.latest()
-            if newest is not None and newest > engine.policy_version:
-                await _hold(engine, newest)
-            if engine.policy_version >= 0:
-                activity.release(State.WAITING_FOR_WEIGHTS)
+            try:
+                newest = await asyncio.to_thread(store.latest)
+                if newest is not None and newest > engine.policy_version:
+                    await engine.hold(newest)
+            except RlsdError as error:  # what is held serves on
+                if told.say(f"newer weights: {error}"):
+                    log.warning("weights not installed", extra={"reason": str(error)})
+            else:
+                told.say("" if engine.policy_version >= 0 else _FIRST)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stopping.wait(), _LOOK_EVERY_S)
-        activity.release(State.WAITING_FOR_WEIGHTS)
+                await asyncio.wait_for(stopping.wait(), store.look_every_s)
+        told.say("")
 
     return loop
 
 
-async def _hold(engine: Engine, version: int) -> None:
-    try:
-        await engine.hold(version)
-    except RlsdError as error:
-        log.warning("weights not installed", extra={"version": version, "reason": str(error)})
+class _Obstacle:
+    """What stands in the way, said when it changes."""
+
+    def __init__(self, activity: Activity) -> None:
+        self._activity = activity
+        self._said = ""
+
+    def say(self, detail: str) -> bool:
+        """Say it, and whether it is news; empty when nothing does any more."""
+        if detail == self._said:
+            return False
+        self._said = detail
+        self._activity.release(State.WAITING_FOR_WEIGHTS)
+        if detail:
+            self._activity.hold(State.WAITING_FOR_WEIGHTS, detail)
+        return True

@@ -16,7 +16,7 @@ from rlsd.serving.process import stage_worker
 from rlsd.serving.service import Service, serve_service
 from rlsd.streams.stage import Stage
 from rlsd.telemetry.activity import Activity, State
-from rlsd.weights import WeightStore
+from rlsd.weights.choice import open_store
 from rlsd.wire.v1 import rollout_service_pb2, rollout_service_pb2_grpc
 from services.rollout import metrics as rollout_metrics
 from services.rollout.engines.choice import choose_engine
@@ -38,7 +38,7 @@ def groups_at_once(config: RunConfig) -> int:
 @contextlib.asynccontextmanager
 async def open_service(config: RunConfig) -> AsyncIterator[Service]:
     """The service with its engine started; what takes long at the start comes before the probes."""
-    store = WeightStore(config.run_dir / "weights", config.run.id)
+    store = open_store(config)
     activity = Activity(stall_after_s=config.run.stall_after_s)
     engine = choose_engine(config, store, activity)
     async with _open_conversation(config, engine, activity) as conversation, engine:

@@ -21,7 +21,7 @@ from rlsd.data.order import order
 from rlsd.data.sources import load_prompts
 from rlsd.staleness import is_stale
 from rlsd.trajectory import Group, GroupOutcome
-from rlsd.weights import WeightStore
+from rlsd.weights.choice import open_store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,7 +145,7 @@ def _stale(batches: Iterable[tuple[int, Sequence[Group]]], config: RunConfig) ->
 
 def _wrong_end(config: RunConfig, steps: int, summary: dict) -> list[str]:
     """Whether the log, the summary and the published weights end at the same step."""
-    weights = WeightStore(config.run_dir / "weights", config.run.id)
+    weights = open_store(config)
     ends = (steps, summary["steps"], weights.latest(), weights.verify(steps).step)
     return [] if len(set(ends)) == 1 else [f"log, summary and weights end at {ends}"]
 
@@ -191,7 +191,7 @@ def re_executions(learner_log: Path) -> list[int]:
 
 def published_sha256(config: RunConfig, version: int) -> str:
     """Of the weights of a version, after all its files were checked."""
-    manifest = WeightStore(config.run_dir / "weights", config.run.id).verify(version)
+    manifest = open_store(config).verify(version)
     return manifest.sha256["model.safetensors"]
 
 

@@ -13,7 +13,7 @@ from rlsd.batch_log import BatchLog
 from rlsd.data.order import order
 from rlsd.data.sources import load_prompts
 from rlsd.trajectory import Group, GroupOutcome
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 from tests.chaos.account import Account, audit, ks_distance
 from tests.chaos.system import chain_run
 
@@ -50,7 +50,7 @@ def audited(folder: Path, steps: list[list[Group]]) -> Account:
     log, sha256 = BatchLog(config.run_dir / "batches", "chaos"), ""
     for step, groups in enumerate(steps, 1):
         sha256 = log.append(step, groups, previous_sha256=sha256)
-    WeightStore(config.run_dir / "weights", "chaos").publish(
+    FolderStore(config.run_dir / "weights", "chaos").publish(
         2, step=2, probe=Probe(token_ids=(1, 2), logprobs=(-0.5,)), save=lambda _: None
     )
     outcomes = {"admitted": 4, "trained": 4, "rejected": {}, "failed": {}, "in_flight": 0}

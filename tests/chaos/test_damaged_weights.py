@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from tests.chaos.seeded import Ended, assert_equal_end, train
 from tests.chaos.system import num_logged, until
 
@@ -39,7 +39,7 @@ def put_the_base_model_there(file: Path) -> None:
 @pytest.mark.parametrize("damage", [flip_a_bit, cut_in_half, put_the_base_model_there])
 def test_damaged_weights_are_never_served_and_a_restart_mends_them(damage, undisturbed, tmp_path):
     async def disturb(config, supervisor):
-        store = WeightStore(config.run_dir / "weights", config.run.id)
+        store = FolderStore(config.run_dir / "weights", config.run.id)
         await until(lambda: num_logged(config) >= 3, timeout_s=120)
         supervisor.signal("rollout-0", signal.SIGSTOP)  # so that it has not read it yet
         version = num_logged(config)

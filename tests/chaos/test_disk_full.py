@@ -10,7 +10,7 @@ from builders import make_group, make_prompt
 
 from rlsd.batch_log import BatchLog
 from rlsd.errors import StorageError
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 
 pytestmark = [pytest.mark.chaos]
 
@@ -29,7 +29,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-def publish(store: WeightStore, version: int, size: int) -> None:
+def publish(store: FolderStore, version: int, size: int) -> None:
     content = bytes([version]) * size
     store.publish(
         version,
@@ -40,7 +40,7 @@ def publish(store: WeightStore, version: int, size: int) -> None:
 
 
 def test_a_publication_that_does_not_fit_leaves_the_old_version_serving(small_disk):
-    store = WeightStore(small_disk, "run")
+    store = FolderStore(small_disk, "run")
     publish(store, 1, SIZE // 2)
     with pytest.raises(StorageError, match="No space left"):
         publish(store, 2, SIZE)
@@ -49,7 +49,7 @@ def test_a_publication_that_does_not_fit_leaves_the_old_version_serving(small_di
 
 
 def test_once_there_is_room_the_publication_succeeds(small_disk):
-    store = WeightStore(small_disk, "run")
+    store = FolderStore(small_disk, "run")
     publish(store, 1, SIZE // 2)
     with pytest.raises(StorageError, match="No space left"):
         publish(store, 2, SIZE)

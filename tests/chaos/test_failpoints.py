@@ -9,7 +9,7 @@ import pytest
 
 from rlsd.failpoints import POINTS
 from rlsd.local.processes import Child
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from tests.chaos.account import audit, debris, re_executions
 from tests.chaos.seeded import INSTANCES, SETTINGS, Ended, assert_equal_end, ended, train
 from tests.chaos.system import chain_run, has_ended, num_logged, supervised, system, until
@@ -127,7 +127,7 @@ def test_a_learner_that_was_frozen_and_replaced_writes_nothing_more(undisturbed,
 def test_a_learner_that_executes_steps_again_takes_no_version_away(tmp_path):
     config, path = chain_run(tmp_path, *SETTINGS, "run.steps=24", "learner.checkpoint_every=1000")
     parts = system(config, path, instances=INSTANCES)
-    store = WeightStore(config.run_dir / "weights", config.run.id)
+    store = FolderStore(config.run_dir / "weights", config.run.id)
     seen: list[int] = []
 
     def note_latest() -> bool:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -51,7 +51,7 @@ def test_a_run_trains_through_the_services_and_accounts_for_every_group(run):
     assert result.returncode == 0, result.stdout + result.stderr
     assert_account_is_whole(run.summary, steps=3)
     assert run.summary["outcomes"]["admitted"] == 24
-    assert WeightStore(run.folder / "weights", "r").verify(3).step == 3
+    assert FolderStore(run.folder / "weights", "r").verify(3).step == 3
     assert (run.folder / "report.html").stat().st_size > 10_000
 
 

@@ -81,7 +81,7 @@ def test_what_is_mounted_from_the_checkout_is_there(path):
 
 def test_dashboards_and_rules_are_the_charts_own():
     assert "./deploy/helm/rlsd/rules:/etc/prometheus/rules:ro" in SERVICES["prometheus"]["volumes"]
-    dashboards = "./deploy/helm/rlsd/dashboards:/var/lib/grafana/dashboards:ro"
+    dashboards = "./deploy/helm/rlsd/dashboards:/var/lib/grafana/dashboards/rlsd:ro"
     assert dashboards in SERVICES["grafana"]["volumes"]
 
 

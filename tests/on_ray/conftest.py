@@ -14,7 +14,7 @@ from published_policy import Policy
 
 from rlsd.local.processes import free_ports
 from rlsd.streams.embedded import embedded_redis
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 
 CONFIG = Path("examples/chain/rlsd.toml").absolute()
 
@@ -47,7 +47,7 @@ async def ray_port(tmp_path_factory):
 @pytest.fixture
 def policy(tmp_path):
     """Its published versions are where the run `run` of this folder looks for them."""
-    return Policy(WeightStore(tmp_path / "runs/run/weights", "run"))
+    return Policy(FolderStore(tmp_path / "runs/run/weights", "run"))
 
 
 @pytest.fixture

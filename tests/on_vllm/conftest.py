@@ -9,12 +9,12 @@ import pytest_asyncio
 from published_policy import BASE, Policy
 
 from rlsd.inference.vllm.engine import VllmEngine
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 
 
 @pytest.fixture
 def policy(tmp_path):
-    return Policy(WeightStore(tmp_path / "weights", "run"))
+    return Policy(FolderStore(tmp_path / "weights", "run"))
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

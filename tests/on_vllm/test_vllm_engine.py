@@ -133,7 +133,7 @@ async def test_each_token_of_a_completion_across_an_update_is_of_the_version_its
     """Under a small change the cache of the old weights matters little, so the spans show."""
     held = Held(engine, policy.store)
     policy.publish()
-    await held.weights.at_least(0)
+    await held.weights.hold(await held.weights.newest(0))
     prompt = ids_of("Question: 2 - 1 - 9 = ?")
     crossing = []
     while not crossing:  # how far completions are when the weights come is the machine's affair
@@ -144,7 +144,7 @@ async def test_each_token_of_a_completion_across_an_update_is_of_the_version_its
             for s in range(64)
         ]
         await asyncio.sleep(0.02)
-        await held.weights.at_least(policy.publish(change=0.002))
+        await held.weights.hold(await held.weights.newest(policy.publish(change=0.002)))
         crossing = [s for s in await asyncio.gather(*drawing) if len(s.spans) == 2]
     for sample in crossing:
         old, new = sample.spans
@@ -157,7 +157,7 @@ async def test_each_token_of_a_completion_across_an_update_is_of_the_version_its
 async def test_a_skipped_reload_is_caught_by_the_probe(engine, policy, monkeypatch):
     held = Held(engine, policy.store)
     policy.publish()
-    await held.weights.at_least(0)
+    await held.weights.hold(await held.weights.newest(0))
     policy.publish()
 
     async def skip(method, **named):
@@ -165,13 +165,13 @@ async def test_a_skipped_reload_is_caught_by_the_probe(engine, policy, monkeypat
 
     monkeypatch.setattr(engine._vllm, "collective_rpc", skip)
     with pytest.raises(UnfitError, match="log-probs"):
-        await held.weights.at_least(1)
+        await held.weights.hold(await held.weights.newest(1))
 
 
 async def test_weights_that_do_not_fit_are_refused_and_the_engine_goes_on(engine, policy, tmp_path):
     held = Held(engine, policy.store)
     policy.publish()
-    await held.weights.at_least(0)
+    await held.weights.hold(await held.weights.newest(0))
     (tmp_path / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(WeightsError, match="vLLM did not take them"):
         await engine.install(tmp_path, 1)

@@ -18,7 +18,7 @@ from rlsd.inference.vllm.engine import VllmEngine
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.privileged.context import policy_messages
 from rlsd.trajectory import GroupPlan, PrivilegedSource, TeacherNeed
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from services.teacher.rows import RowMaker
 from services.teacher.scorers.hosted import HostedScorer
 from services.teacher.scorers.siblings import score_siblings
@@ -49,7 +49,7 @@ async def engine():
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    policy = Policy(WeightStore(tmp_path_factory.mktemp("weights"), "run"))
+    policy = Policy(FolderStore(tmp_path_factory.mktemp("weights"), "run"))
     for _ in range(4):
         policy.publish()
     return policy
@@ -223,7 +223,7 @@ def test_the_example_learns_from_the_evidence_that_transformers_finds(tmp_path):
     run_id = folder.name
     config = load(folder / "config.json")
     maker = RowMaker(TOKENIZER, template=config.teacher.template, max_prefix_tokens=200)
-    store = WeightStore(folder / "weights", run_id)
+    store = FolderStore(folder / "weights", run_id)
     reference = TransformersScorer(BASE, store, maker)
     log = BatchLog(folder / "batches", run_id)
     gaps = [

@@ -177,3 +177,25 @@ def test_a_redis_is_named_by_a_file_before_a_variable_or_not_at_all(tmp_path):
     assert named_redis_url(both) == "redis://:secret@there"
     assert named_redis_url({"RLSD_REDIS_URL": "redis://other"}) == "redis://other"
     assert named_redis_url({}) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ('url = "http://b/p"', r"weights\.url"),
+        ('url = "s3://"', r"weights\.url"),
+        ('url = "s3://key:secret@b/p"', r"weights\.url"),
+        ('region = "eu"', "give its url"),
+        ('url = "s3://bucket"\ntimeout_s = 600', r"weights\.timeout_s"),
+    ],
+)
+def test_a_wrong_weight_store_is_named(file, text, why):
+    file.write_text(MINIMAL + f"[weights]\n{text}\n")
+    with pytest.raises(ConfigError, match=why):
+        load(file)
+
+
+@pytest.mark.parametrize("url", ["", "s3://bucket", "s3://my.bucket-1/team/a b/c"])
+def test_a_weight_store_is_a_bucket_and_perhaps_a_prefix(file, url):
+    file.write_text(MINIMAL + f'[weights]\nurl = "{url}"\n')
+    assert load(file).weights.url == url

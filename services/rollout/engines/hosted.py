@@ -65,7 +65,8 @@ class HostedEngine:
             return
         async with self._turn:
             if self._weights.version < required:
-                await self._updates.update(lambda: self._weights.at_least(required))
+                fetched = await self._weights.newest(required)
+                await self._updates.update(lambda: self._weights.hold(fetched))
 
     async def generate(self, request: GenerationRequest) -> list[Completion]:
         """One completion for each seed, in order."""

@@ -7,6 +7,7 @@ depend on which others were generated beside it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
@@ -22,14 +23,14 @@ from transformers import (
     StoppingCriteriaList,
 )
 
-from rlsd.errors import EngineError, RlsdError
+from rlsd.errors import EngineError, RlsdError, WeightsError
 from rlsd.images.placing import Chat
 from rlsd.policy.loading import install, load_model, load_tokenizer, local_device, prompt_ids
 from rlsd.policy.scoring import gather_logprobs, vision_inputs
 from rlsd.policy.vision import Picture, Vision, barred_ids
 from rlsd.serving.batcher import Batcher
 from rlsd.trajectory import FinishReason
-from rlsd.weights import WeightStore
+from rlsd.weights import Fetched, WeightStore, fetch_newest
 from services.rollout import metrics
 from services.rollout.engines.engine import Completion, GenerationRequest
 
@@ -63,6 +64,11 @@ class TransformersEngine:
         self._max_batch = max_batch
         self._probe_tolerance = probe_tolerance
         self._policy_version = -1
+        self._fetched: Fetched | None = None
+        """The newest version that is here, until it is installed."""
+        self._refusal: WeightsError | None = None
+        """Why the last one could not be installed."""
+        self._fetching = asyncio.Lock()
         self._pulse = pulse
         self._closing = False
         self._batcher = Batcher(
@@ -110,7 +116,18 @@ class TransformersEngine:
 
     async def generate(self, request: GenerationRequest) -> list[Completion]:
         """One completion for each seed, in order."""
+        await self._fetch(request.required_policy_version)
         return await self._batcher.submit(request)
+
+    async def _fetch(self, required: int) -> None:
+        """Bring weights here, unless they are; the compute thread goes on with those it has."""
+        async with self._fetching:
+            here = self._fetched
+            version = self._policy_version if here is None else here.manifest.version
+            if max(version, self._policy_version) < required:
+                self._refusal = None
+                fetching = fetch_newest(self._store, required)
+                self._fetched = await metrics.WEIGHTS.take(fetching)
 
     def _run(self, requests: list[GenerationRequest]) -> list[list[Completion] | Exception]:
         """Compute a batch of requests; those that cannot share a forward pass are split."""
@@ -142,18 +159,21 @@ class TransformersEngine:
     def _ensure_version(self, required: int) -> None:
         if self._policy_version >= required:
             return
-        newest = self._store.latest()
-        if newest is None or newest < required:
-            raise EngineError(f"policy version {required} is required, newest published: {newest}")
-        difference = install(
-            self._model,
-            self._store,
-            newest,
-            tolerance=self._probe_tolerance,
-            meter=metrics.WEIGHTS,
-        )
-        self._policy_version = newest
-        metrics.observe_installation(newest, probe_difference=difference)
+        fetched = self._fetched
+        if fetched is None:  # tried for another request of this batch
+            raise self._refusal or EngineError(f"policy version {required} could not be installed")
+        try:
+            difference = install(
+                self._model, fetched, tolerance=self._probe_tolerance, meter=metrics.WEIGHTS
+            )
+            self._policy_version = fetched.manifest.version
+            metrics.observe_installation(self._policy_version, probe_difference=difference)
+        except WeightsError as error:
+            self._refusal = error
+            raise
+        finally:
+            if self._fetched is fetched:
+                self._fetched = None
 
     @torch.inference_mode()
     def _complete(

@@ -12,6 +12,7 @@ from rlsd.policy.vision import load_vision
 from rlsd.telemetry.activity import Activity, Part
 from rlsd.trajectory import TeacherNeed
 from rlsd.weights import WeightStore
+from rlsd.weights.choice import open_store
 from services.teacher import metrics
 from services.teacher.rows import RowMaker
 from services.teacher.scorers.scorer import Scorer
@@ -27,11 +28,7 @@ def choose_scorer(config: RunConfig, activity: Activity) -> Scorer:
         ConfigError: the model cannot be loaded, or the engine cannot give what the method needs.
     """
     model_path = config.teacher.model or config.model.path
-    store = (
-        WeightStore(config.run_dir / "weights", config.run.id)
-        if config.teacher.model is None
-        else None
-    )
+    store = open_store(config) if config.teacher.model is None else None
     maker = RowMaker(
         load_tokenizer(model_path),
         template=config.teacher.template,

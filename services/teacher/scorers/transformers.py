@@ -5,6 +5,7 @@ It is the default on a machine without a GPU, and has every log-prob of every po
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from types import TracebackType
@@ -19,7 +20,7 @@ from rlsd.policy.loading import install, load_model, local_device
 from rlsd.policy.scoring import Ids, completion_logits, gather_logprobs, microbatches, pad_rows
 from rlsd.serving.batcher import Batcher
 from rlsd.trajectory import Group, TeacherNeed, TeacherScores
-from rlsd.weights import WeightStore
+from rlsd.weights import Fetched, WeightStore
 from services.teacher import metrics
 from services.teacher.rows import GroupRows, Row, RowMaker
 
@@ -55,6 +56,9 @@ class TransformersScorer:
         self._probe_tolerance = probe_tolerance
         self._pulse = pulse
         self._version = -1
+        self._fetched: dict[int, Fetched] = {}
+        """Versions that are here, until they are installed."""
+        self._fetching = asyncio.Lock()
         self._batcher: Batcher[Group, Group] = Batcher(
             self.score_together,
             max_items=max_groups,
@@ -81,7 +85,17 @@ class TransformersScorer:
 
     async def score(self, group: Group) -> Group:
         """The group with its scores filled in."""
+        await self._fetch(group.plan.teacher_version)
         return await self._batcher.submit(group)
+
+    async def _fetch(self, version: int) -> None:
+        """Bring weights here, unless they are; the compute thread goes on with those it has."""
+        if self._store is None:
+            return
+        async with self._fetching:
+            if version not in (self._version, *self._fetched):
+                fetching = asyncio.to_thread(self._store.fetch, version)
+                self._fetched[version] = await metrics.WEIGHTS.take(fetching)
 
     def score_together(self, groups: list[Group]) -> list[Group | Exception]:
         """On the calling thread: each group with its scores, or the error to raise for it."""
@@ -112,13 +126,11 @@ class TransformersScorer:
     def _hold(self, version: int) -> None:
         if self._store is None or self._version == version:
             return
-        install(
-            self._model,
-            self._store,
-            version,
-            tolerance=self._probe_tolerance,
-            meter=metrics.WEIGHTS,
-        )
+        fetched = self._fetched.get(version) or self._store.fetch(version)
+        try:
+            install(self._model, fetched, tolerance=self._probe_tolerance, meter=metrics.WEIGHTS)
+        finally:
+            self._fetched.pop(version, None)
         self._version = version
         metrics.VERSION.set(version)
 

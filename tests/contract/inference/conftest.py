@@ -22,7 +22,7 @@ from sglang_stand_in import sglang_stand_in
 from rlsd.inference.choice import open_engine
 from rlsd.inference.engine import InferenceEngine
 from rlsd.local.processes import free_ports
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 
 MAX_BATCH = 32
 
@@ -100,7 +100,7 @@ async def vllm_in_process_subject() -> AsyncIterator[Subject]:
 
 @pytest.fixture
 def policy(tmp_path: Any) -> Policy:
-    return Policy(WeightStore(tmp_path / "weights", "run"))
+    return Policy(FolderStore(tmp_path / "weights", "run"))
 
 
 @pytest.fixture(scope="session")

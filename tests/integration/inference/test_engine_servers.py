@@ -24,7 +24,7 @@ from rlsd.inference.choice import open_engine
 from rlsd.inference.engine import SamplingRequest, ScoringRequest
 from rlsd.inference.versions import HeldWeights
 from rlsd.local.processes import free_ports
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 
 DRAW = SamplingRequest(prompt_ids=(5, 6), seed=1, temperature=1.0, top_p=1.0, max_tokens=2)
 SCORE = ScoringRequest(prefix_ids=(5, 6), completion_ids=(7, 8))
@@ -282,13 +282,13 @@ async def test_vllm_without_its_development_routes_says_how_to_have_them(tmp_pat
 
 @pytest.fixture
 def policy(tmp_path):
-    return Policy(WeightStore(tmp_path / "weights", "run"))
+    return Policy(FolderStore(tmp_path / "weights", "run"))
 
 
 async def installed(engine, policy):
     weights = HeldWeights(engine, policy.store, tolerance=1e-3)
     policy.publish()
-    await weights.at_least(policy.version)
+    await weights.hold(await weights.newest(policy.version))
     return weights
 
 
@@ -319,7 +319,7 @@ async def test_a_server_that_keeps_its_old_weights_is_caught_by_the_probe(policy
         stand_in.skips_loading = True
         policy.publish()
         with pytest.raises(UnfitError, match="log-probs"):
-            await weights.at_least(1)
+            await weights.hold(await weights.newest(1))
 
 
 async def test_a_server_whose_log_probs_are_from_before_temperature_is_refused():

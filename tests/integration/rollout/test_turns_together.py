@@ -25,7 +25,7 @@ from rlsd.trajectory import (
     Verdict,
     VerdictOutcome,
 )
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from rlsd.wire.convert import decode, encode
 from services.learner.batches import plan_step
 from services.learner.policy import Policy
@@ -54,7 +54,7 @@ def model(path):
 
 @pytest.fixture
 def store(tmp_path, model):
-    store = WeightStore(tmp_path, "run")
+    store = FolderStore(tmp_path, "run")
     store.publish(
         0,
         step=0,
@@ -170,7 +170,7 @@ def configured(path, tmp_path, url: str) -> RunConfig:
 async def test_the_configured_service_calls_its_tools_and_says_that_its_template_is_silent(
     path, model, tmp_path, caplog
 ):
-    store = WeightStore(tmp_path / "run" / "weights", "run")
+    store = FolderStore(tmp_path / "run" / "weights", "run")
     probe = take_probe(model, [1, 4, 6, 15])
     store.publish(0, step=0, probe=probe, save=lambda f: save_model(model, model.state_dict(), f))
     asked = make_group(

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from rlsd.cli.app import app
 from rlsd.config import load
 from rlsd.errors import ConfigError, EngineError, RlsdError, ServiceError, UnfitError
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from rlsd.wire.convert import group_from_proto, group_to_proto
 from rlsd.wire.v1 import rollout_service_pb2 as rollout_pb
 from rlsd.wire.v1 import verifier_service_pb2 as pb
@@ -77,7 +77,7 @@ async def test_it_is_not_open_before_it_has_weights(opened, tmp_path):
     await asyncio.sleep(1.5)
     assert not opening.done()
     assert replica.health().status != SERVING
-    Policy(WeightStore(tmp_path / "run/weights", "run")).publish()
+    Policy(FolderStore(tmp_path / "run/weights", "run")).publish()
     await asyncio.wait_for(opening, 10)
     assert replica.health().status == SERVING
     await replica.close()

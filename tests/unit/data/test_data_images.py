@@ -1,5 +1,6 @@
 """Images in records: where they stand, which file they are, and what is refused at the start."""
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def config(folder: Path, *, vision: bool, **sections) -> RunConfig:
     return RunConfig.model_validate(
         {"model": {"path": str(folder)}, "data": {"train": "x"}, **sections}
     )
+
+
+def test_images_by_url_and_an_object_store_for_weights_do_not_go_together(tmp_path: Path) -> None:
+    """Services share no folder then, and each would fetch the picture for itself."""
+    (tmp_path / "a.png").touch()
+    store = {"weights": {"url": "s3://bucket"}}
+    for image, is_refused in (("a.png", False), ("https://example.com/a.png", True)):
+        prompts = load_prompts(write(tmp_path, {"prompt": "?", "images": [image]})).prompts
+        check_images(config(tmp_path, vision=True), prompts)
+        refusal = pytest.raises(ConfigError, match="services share no folder")
+        with refusal if is_refused else contextlib.nullcontext():
+            check_images(config(tmp_path, vision=True, **store), prompts)
 
 
 def test_images_are_for_a_model_and_engines_that_read_them(tmp_path: Path) -> None:

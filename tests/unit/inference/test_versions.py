@@ -10,7 +10,7 @@ from rlsd.errors import EngineError, UnfitError, WeightsError
 from rlsd.inference.engine import Scores
 from rlsd.inference.versions import HeldWeights
 from rlsd.telemetry.weights import WeightMeter
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 
 PROBE = (1, 2, 3)
 
@@ -53,12 +53,16 @@ class Engine:
 
 @pytest.fixture
 def store(tmp_path):
-    return WeightStore(tmp_path, "run")
+    return FolderStore(tmp_path, "run")
 
 
 def publish(store, version):
     probe = Probe(token_ids=PROBE, logprobs=logprobs_of(version))
     store.publish(version, step=version, probe=probe, save=lambda _: None)
+
+
+async def at_least(weights, required):
+    await weights.hold(await weights.newest(required))
 
 
 def held(engine, store, *, tolerance=1e-3):
@@ -70,18 +74,18 @@ async def test_the_newest_version_is_installed_once(store):
     weights = held(engine, store)
     publish(store, 0)
     publish(store, 1)
-    await asyncio.gather(*(weights.at_least(1) for _ in range(3)))
+    await asyncio.gather(*(at_least(weights, 1) for _ in range(3)))
     assert (weights.version, engine.installed) == (1, [1])
-    await weights.at_least(0)
+    await weights.hold(store.fetch(0))
     assert engine.installed == [1]
 
 
 async def test_a_version_that_is_not_published_is_an_error_and_the_old_one_stays(store):
     weights = held(Engine(), store)
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     with pytest.raises(EngineError, match="policy version 2 is required, newest published: 0"):
-        await weights.at_least(2)
+        await at_least(weights, 2)
     assert weights.version == 0
 
 
@@ -98,7 +102,7 @@ async def test_a_torn_version_never_reaches_the_engine(store):
     (store.path(1) / "a.safetensors").write_bytes(b"y")
     await weights.exactly(0)
     with pytest.raises(WeightsError, match="checksum"):
-        await weights.at_least(1)
+        await at_least(weights, 1)
     assert (weights.version, engine.installed) == (0, [0])
 
 
@@ -106,10 +110,10 @@ async def test_an_engine_that_missed_an_update_takes_it_at_the_second_attempt(st
     engine = Engine()
     weights = held(engine, store)
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     publish(store, 1)
     engine.skips = 1
-    await weights.at_least(1)
+    await at_least(weights, 1)
     assert (weights.version, engine.weights, engine.installed) == (1, 1, [0, 1, 1])
 
 
@@ -119,11 +123,11 @@ async def test_an_engine_that_keeps_its_old_weights_is_unfit(store, tolerance):
     engine = Engine()
     weights = held(engine, store, tolerance=tolerance)
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     publish(store, 1)
     engine.skips = 9
     with pytest.raises(UnfitError, match=r"weights v1: log-probs .* restart this replica"):
-        await weights.at_least(1)
+        await at_least(weights, 1)
     assert weights.version == 0
 
 
@@ -132,7 +136,7 @@ async def test_an_engine_whose_numbers_are_not_numbers_is_unfit(store):
     engine.noise = float("nan")
     publish(store, 0)
     with pytest.raises(UnfitError, match="nan nats"):
-        await held(engine, store).at_least(0)
+        await at_least(held(engine, store), 0)
 
 
 async def test_noise_larger_than_the_update_is_no_reason_to_stop(store):
@@ -141,7 +145,7 @@ async def test_noise_larger_than_the_update_is_no_reason_to_stop(store):
     weights = held(engine, store, tolerance=0.05)
     for version in range(3):
         publish(store, version)
-        await weights.at_least(version)
+        await at_least(weights, version)
     assert weights.version == 2
 
 
@@ -153,11 +157,11 @@ async def test_a_failed_installation_must_leave_the_old_weights(store, damage, e
     engine = Engine()
     weights = held(engine, store)
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     publish(store, 1)
     engine.fails, engine.damage = True, damage
     with pytest.raises(error, match=message):
-        await weights.at_least(1)
+        await at_least(weights, 1)
     assert weights.version == 0
 
 
@@ -165,10 +169,11 @@ async def test_what_was_drawn_during_an_update_waits_for_its_confirmation(store)
     engine = Engine()
     weights = held(engine, store)
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     publish(store, 1)
     engine.may_score.clear()
-    updating = asyncio.ensure_future(weights.at_least(1))
+    fetched = await weights.newest(1)
+    updating = asyncio.ensure_future(weights.hold(fetched))
     proving = asyncio.ensure_future(weights.prove({0, 1}))
     await asyncio.sleep(0.05)
     assert not proving.done()
@@ -180,11 +185,11 @@ async def test_what_was_drawn_under_weights_that_were_not_confirmed_is_an_error(
     engine = Engine()
     weights = held(engine, store)
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     publish(store, 1)
     engine.skips = 9
     with pytest.raises(UnfitError):
-        await weights.at_least(1)
+        await at_least(weights, 1)
     with pytest.raises(EngineError, match="weights v1, which the probe did not confirm"):
         await weights.prove({0, 1})
 
@@ -221,7 +226,7 @@ def failures(changes):
 async def test_an_installation_is_measured_by_phase_and_in_bytes(store):
     weights, changes = metered(Engine(), store), Changes()
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     assert phases(changes) == {"verify": 1, "install": 1, "pause": 1}
     pause = changes("rlsd_weight_sync_duration_seconds_sum", service="rollout", phase="pause")
     assert pause == pytest.approx(0.02), "what the engine says"
@@ -234,17 +239,17 @@ async def test_why_a_version_could_not_be_installed_is_counted(store):
     engine = Engine()
     weights, changes = metered(engine, store), Changes()
     publish(store, 0)
-    await weights.at_least(0)
+    await at_least(weights, 0)
     publish(store, 1)
     engine.fails = True
     with pytest.raises(WeightsError):
-        await weights.at_least(1)
+        await at_least(weights, 1)
     assert failures(changes) == {"engine": 1}
     engine.fails, engine.skips = False, 9
     with pytest.raises(UnfitError):
-        await weights.at_least(1)
+        await at_least(weights, 1)
     assert failures(changes) == {"engine": 1, "probe": 2}, "each try"
     (store.path(1) / "MANIFEST.json").write_text("{")
     with pytest.raises(WeightsError):
-        await weights.at_least(1)
+        await at_least(weights, 1)
     assert failures(changes) == {"engine": 1, "probe": 2, "damaged": 1}

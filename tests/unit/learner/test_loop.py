@@ -8,7 +8,7 @@ import pytest
 from builders import make_prompt, make_trajectory
 
 from rlsd.config import RunConfig, load
-from rlsd.errors import ServiceError, StreamError
+from rlsd.errors import ConfigError, ServiceError, StreamError
 from rlsd.objectives.methods import method_named
 from rlsd.trajectory import GroupOutcome
 from rlsd.weights import Probe
@@ -252,6 +252,19 @@ async def test_a_restart_publishes_again_what_was_damaged_on_the_volume(tmp_path
     loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
     await run(loop)
     assert (("PUBLISH", 2) in rank.commands) is damage
+
+
+async def test_weights_newer_than_the_log_are_refused_at_the_start(tmp_path):
+    """Of an object store that outlived the run's folder: rollout would sample under them."""
+    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=2)
+    rank.paths.weights.publish(
+        1, step=1, probe=Probe(token_ids=(1, 2), logprobs=(-0.5,)), save=lambda _: None
+    )
+    with pytest.raises(
+        ConfigError, match="version 1 is published and the batch log ends at step 0"
+    ):
+        await run(loop)
+    assert rank.commands == []
 
 
 async def test_an_evaluation_that_a_crash_cut_short_is_made_after_the_restart(tmp_path):

@@ -2,9 +2,9 @@
 
 import asyncio
 
-from rlsd.errors import WeightsError
+from rlsd.errors import ServiceError, WeightsError
 from rlsd.telemetry.activity import Activity, State
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 from services.rollout.following import follow_weights
 
 
@@ -37,7 +37,7 @@ async def installing(engine, store, activity=None):
 
 
 async def test_the_version_that_is_there_is_installed_and_the_service_goes_on(tmp_path):
-    store, engine = WeightStore(tmp_path, "run"), Engine()
+    store, engine = FolderStore(tmp_path, "run"), Engine()
     publish(store, 4)
     stopping, task = await installing(engine, store)
     await asyncio.wait_for(engine.installed.wait(), 5)
@@ -50,7 +50,7 @@ async def test_the_version_that_is_there_is_installed_and_the_service_goes_on(tm
 
 
 async def test_a_version_that_cannot_be_installed_is_tried_again(tmp_path):
-    store, engine = WeightStore(tmp_path, "run"), Engine(refusals=1)
+    store, engine = FolderStore(tmp_path, "run"), Engine(refusals=1)
     publish(store, 0)
     stopping, task = await installing(engine, store)
     await asyncio.wait_for(engine.installed.wait(), 5)
@@ -60,7 +60,7 @@ async def test_a_version_that_cannot_be_installed_is_tried_again(tmp_path):
 
 async def test_until_then_it_says_what_it_waits_for_and_stops_when_told(tmp_path):
     engine, activity = Engine(), Activity()
-    stopping, task = await installing(engine, WeightStore(tmp_path, "run"), activity)
+    stopping, task = await installing(engine, FolderStore(tmp_path, "run"), activity)
     await asyncio.sleep(0)
     assert activity.snapshot().state is State.WAITING_FOR_WEIGHTS
     stopping.set()
@@ -69,7 +69,7 @@ async def test_until_then_it_says_what_it_waits_for_and_stops_when_told(tmp_path
 
 
 async def test_a_later_version_is_installed_before_a_group_asks_for_it(tmp_path):
-    store, engine = WeightStore(tmp_path, "run"), Engine()
+    store, engine = FolderStore(tmp_path, "run"), Engine()
     publish(store, 0)
     stopping, task = await installing(engine, store)
     await asyncio.wait_for(engine.installed.wait(), 5)
@@ -77,5 +77,37 @@ async def test_a_later_version_is_installed_before_a_group_asks_for_it(tmp_path)
     publish(store, 1)
     await asyncio.wait_for(engine.installed.wait(), 5)
     assert engine.policy_version == 1
+    stopping.set()
+    await task
+
+
+class Away:
+    """A store that cannot be reached for a while."""
+
+    look_every_s = 0.01
+
+    def __init__(self, version):
+        self.version = version
+        self.is_away = True
+
+    def latest(self):
+        if self.is_away:
+            raise ServiceError("cannot be reached")
+        return self.version
+
+
+async def test_while_the_store_is_away_the_service_says_so_and_keeps_what_it_has(caplog):
+    store, engine, activity = Away(5), Engine(), Activity()
+    engine.policy_version = 4
+    stopping, task = await installing(engine, store, activity)
+    await asyncio.sleep(0.2)
+    assert activity.snapshot().detail == "newer weights: cannot be reached"
+    assert [r.message for r in caplog.records] == ["weights not installed"]  # once, not each time
+    assert (engine.policy_version, engine.asked) == (4, 0)
+    store.is_away = False
+    await asyncio.wait_for(engine.installed.wait(), 5)
+    await asyncio.sleep(0.1)
+    assert engine.policy_version == 5
+    assert activity.snapshot().state is not State.WAITING_FOR_WEIGHTS
     stopping.set()
     await task

@@ -11,7 +11,7 @@ from rlsd.policy.loading import load_model, save_model, take_probe
 from rlsd.policy.scoring import sequence_logprobs
 from rlsd.privileged.context import policy_messages
 from rlsd.trajectory import SamplingParams
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from services.rollout.engines.transformers import TransformersEngine
 from services.rollout.seeds import trajectory_seed
 from services.rollout.service import RolloutService
@@ -23,7 +23,7 @@ QUESTION = "Question: 2 - 1 - 9 + 0 - 6 + 1 + 5 - 9 - 6 + 3 - 5 - 6 + 8 = ?"
 @pytest.fixture
 def store(tmp_path):
     torch.set_num_threads(1)
-    return WeightStore(tmp_path, "run")
+    return FolderStore(tmp_path, "run")
 
 
 @pytest.fixture

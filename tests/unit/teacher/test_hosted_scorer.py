@@ -17,7 +17,7 @@ from rlsd.inference.versions import HeldWeights
 from rlsd.policy.loading import load_tokenizer, prompt_ids
 from rlsd.privileged.context import policy_messages, teacher_messages
 from rlsd.trajectory import GroupPlan, PrivilegedSource, TeacherNeed
-from rlsd.weights import Probe, WeightStore
+from rlsd.weights import FolderStore, Probe
 from services.teacher import metrics
 from services.teacher.rows import RowMaker
 from services.teacher.scorers.choice import likeliest_needed
@@ -110,7 +110,7 @@ def scorer(engine, weights=None, *, max_prefix_tokens=40):
 @pytest.fixture
 def held(engine, tmp_path):
     """Versions 0 and 10, whose probes are what the engine computes under them."""
-    store = WeightStore(tmp_path / "weights", "run")
+    store = FolderStore(tmp_path / "weights", "run")
     for version in (0, 10):
         tokens = (1, 4, 6)
         probe = Probe(

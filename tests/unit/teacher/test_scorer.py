@@ -13,7 +13,7 @@ from rlsd.policy.loading import load_model, load_tokenizer, prompt_ids, save_mod
 from rlsd.policy.scoring import sequence_logprobs
 from rlsd.privileged.context import policy_messages, teacher_messages
 from rlsd.trajectory import GroupPlan, PrivilegedSource, TeacherNeed, ToolTurn
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from services.teacher.rows import RowMaker, needs_scores, privileged_contexts
 from services.teacher.scorers.transformers import TransformersScorer
 
@@ -25,7 +25,7 @@ PROMPT = make_prompt("Question: 2 - 1 = ?", privileged="1", reference="1")
 @pytest.fixture(scope="module")
 def scorer(tmp_path_factory):
     torch.set_num_threads(1)
-    store = WeightStore(tmp_path_factory.mktemp("weights"), "run")
+    store = FolderStore(tmp_path_factory.mktemp("weights"), "run")
     model = load_model(BASE, device=torch.device("cpu"))
     for version in (0, 10):
         with torch.no_grad():

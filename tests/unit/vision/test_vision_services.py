@@ -16,7 +16,7 @@ from rlsd.policy.scoring import completion_logits, gather_logprobs, pad_rows
 from rlsd.policy.vision import barred_ids
 from rlsd.privileged.context import policy_messages, teacher_messages
 from rlsd.trajectory import GroupOutcome, GroupPlan, SamplingParams, TeacherNeed
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from services.learner.batches import filler_rows, plan_step
 from services.learner.policy import Policy
 from services.rollout.engines.transformers import TransformersEngine
@@ -39,7 +39,7 @@ def publish(store, version, model):
 
 @pytest.fixture
 def store(tmp_path, seeing):
-    store = WeightStore(tmp_path, "run")
+    store = FolderStore(tmp_path, "run")
     publish(store, 0, seeing.model)
     return store
 

@@ -42,6 +42,11 @@ app.kubernetes.io/component: {{ .component }}
 {{- .Values.storage.existingClaim | default (printf "%s-runs" (include "rlsd.fullname" .)) -}}
 {{- end -}}
 
+{{/* Whether weights go through an object store: then the learner alone has the run's claim. */}}
+{{- define "rlsd.hasObjectStore" -}}
+{{- if dig "weights" "url" "" .Values.config -}}yes{{- end -}}
+{{- end -}}
+
 {{/* An image by digest, else by tag. (dict "root" $ "name" "rollout") */}}
 {{- define "rlsd.image" -}}
 {{- $image := get .root.Values.images .name -}}

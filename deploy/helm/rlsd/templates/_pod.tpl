@@ -135,7 +135,8 @@ volumeMounts:
   - {name: secret-{{ .name }}, mountPath: /run/secrets/{{ .name }}, readOnly: true}
   {{- end }}
   {{- if include "rlsd.readsModels" . }}
-  - {name: runs, mountPath: {{ .root.Values.config.run.dir }}, readOnly: {{ ne .component "learner" }}}
+  {{- $isOwn := or (eq .component "learner") (include "rlsd.hasObjectStore" .root) }}
+  - {name: runs, mountPath: {{ .root.Values.config.run.dir }}, readOnly: {{ not $isOwn }}}
   {{- range .root.Values.inputs }}
   - {name: input-{{ .claim }}, mountPath: {{ .mountPath }}, readOnly: true}
   {{- end }}
@@ -168,7 +169,11 @@ volumes:
   {{- end }}
   {{- if include "rlsd.readsModels" . }}
   - name: runs
+    {{- if and (ne .component "learner") (include "rlsd.hasObjectStore" .root) }}
+    emptyDir: {sizeLimit: {{ .values.cacheSize }}} # of fetched weights
+    {{- else }}
     persistentVolumeClaim: {claimName: {{ include "rlsd.storageName" .root }}}
+    {{- end }}
   {{- range .root.Values.inputs }}
   - name: input-{{ .claim }}
     persistentVolumeClaim: {claimName: {{ .claim }}, readOnly: true}
