@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
@@ -25,7 +25,6 @@ from rlsd.errors import ConfigError, ServiceError, StreamError, WeightsError
 from rlsd.failpoints import failpoint
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
-from rlsd.staleness import staleness
 from rlsd.telemetry.activity import Activity, Part, State
 from rlsd.telemetry.withholding import Withholding
 from rlsd.trajectory import (
@@ -45,6 +44,7 @@ from services.learner.lease import Lease
 from services.learner.ledger import Ledger, decide
 from services.learner.progress import Progress
 from services.learner.ranks import Command, Rank
+from services.learner.records import run_summary, step_line
 from services.learner.run_log import RunLog
 from services.learner.stages import Stages
 from services.learner.traces import Traces
@@ -333,19 +333,13 @@ class Learner:
         with _timed(phases, "train"), spans.part("train"):
             learned = await self._lead(Command.TRAIN, step)
         failpoint("train/publish")
-        behind = [
-            staleness(self.step, t.min_policy_version)
-            for g in groups
-            if g.outcome is GroupOutcome.TRAINED
-            for t in g.trajectories
-        ]
         self.progress.step = step
         self._lease.check()
         with _timed(phases, "publish"), spans.part("publish"):
             await self._publish(step)
         spans.published()
         metrics.observe_batch(groups, learner_version=step - 1, leaks=self._leaks)
-        self._record(step, learned, phases, groups=groups, behind=behind)
+        self._record(step, learned, phases, groups=groups, learner_version=step - 1)
         failpoint("publish/checkpoint")
         # After the record: a restart from this checkpoint keeps the lines up to its step.
         if step % self._config.learner.checkpoint_every == 0:
@@ -426,34 +420,16 @@ class Learner:
         phases: dict[str, float],
         *,
         groups: list[Group],
-        behind: Sequence[int] = (),
+        learner_version: int | None = None,
     ) -> None:
-        """One line of metrics.jsonl, the gauges, and what the progress display shows.
-
-        Args:
-            behind: staleness of each trajectory that was trained on.
-        """
+        """One line of metrics.jsonl, the gauges, and what the progress display shows."""
         self._feeder.note(groups)
-        rewards = [r for g in groups for r in g.rewards if r is not None]
-        trajectories = [t for g in groups for t in g.trajectories]
-        line: dict[str, Any] = {
+        line = {
             "step": step,
             "time_s": self.elapsed_s(),
-            "step_s": sum(phases.values()),
-            "phase_s": phases,
-            "reward_mean": _mean(rewards),
-            "completion_tokens_mean": _mean(t.num_sampled for t in trajectories),
-            "groups": {
-                o.value: sum(g.outcome is o for g in groups)
-                for o in (GroupOutcome.TRAINED, GroupOutcome.REJECTED, GroupOutcome.FAILED)
-            },
-            "staleness_mean": _mean(behind),
-            "staleness_max": max(behind, default=0),
+            **step_line(groups, phases, learned, learner_version=learner_version),
             **self._feeder.measures(),
-            **learned,
         }
-        if self._config.tools.use:
-            line["tool_calls_mean"] = _mean(len(t.calls) for t in trajectories)
         self._run_log.metrics(line)
         self.progress.reward_mean = line["reward_mean"]
         self.progress.staleness_mean = line["staleness_mean"]
@@ -472,30 +448,15 @@ class Learner:
             log.info("run done", extra={"step": self.step})
 
     def _summary(self, *, interrupted: bool) -> dict[str, Any]:
-        evaluations = self._run_log.evaluations()
-        log_ = self._rank.paths.batch_log
-        trained = [
-            (g.group_id, len(g.trajectories))
-            for s in log_.steps()
-            for g in log_.read(s).groups
-            if g.outcome is GroupOutcome.TRAINED
-        ]
+        batch_log = self._rank.paths.batch_log
+        logged = (g for step in batch_log.steps() for g in batch_log.read(step).groups)
         return {
             "run_id": self._config.run.id,
             "method": self._config.method.name,
             "seed": self._config.run.seed,
             "steps": self.step,
             "policy_version": self.step,
-            "held_out_accuracy": {
-                "start": evaluations[0]["greedy_accuracy"] if evaluations else None,
-                "end": evaluations[-1]["greedy_accuracy"] if evaluations else None,
-            },
-            "outcomes": self.ledger.outcomes(),
-            "identity_residual": self.ledger.residual,
-            "trained_twice": len(trained) - len({group_id for group_id, _ in trained}),
-            "trajectories": sum(n for _, n in trained),
-            "verdicts": dict(self.ledger.verdicts),
-            "duplicates_dropped": self.ledger.duplicates,
+            **run_summary(self.ledger, logged, self._run_log.evaluations()),
             "duration_s": self.elapsed_s(),
             "interrupted": interrupted,
         }
@@ -560,9 +521,3 @@ def _timed(phases: dict[str, float], name: str) -> Iterator[None]:
     started = time.monotonic()
     yield
     phases[name] = time.monotonic() - started
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Mean of what there is; 0 of nothing."""
-    found = list(values)
-    return sum(found) / len(found) if found else 0.0
