@@ -36,7 +36,8 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # CANCELLED: seen of calls whose replica was being stopped; our own never come here.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
@@ -76,7 +77,7 @@ class _ToApplication(grpc.aio.UnaryUnaryClientInterceptor):
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel to `host:port`, or to `host:port/application` behind a Ray Serve proxy.
 
-    gRPC itself retries UNAVAILABLE with jitter inside the deadline.
+    gRPC itself retries with jitter inside the deadline.
     """
     behind = _BEHIND_PROXY.fullmatch(address)
     return grpc.aio.insecure_channel(
