@@ -36,7 +36,7 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "5s",
                     "backoffMultiplier": 2,
-                    # CANCELLED: seen of calls whose replica was being stopped; our own never come here.
+                    # CANCELLED: of calls whose replica was being stopped; not of our own.
                     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
