@@ -173,7 +173,7 @@ def _measured(values: list[str], *, timeout_s: float) -> dict[str, Any]:
                 process.terminate()
                 process.wait(timeout=10)
         _run("helm", "uninstall", RELEASE, "-n", namespace, "--wait", check=False)
-        _run("kubectl", "delete", "namespace", namespace, "--timeout=300s")
+        _run("kubectl", "delete", "namespace", namespace, "--timeout=600s", check=False)
 
 
 def _follow_pods(stream: IO[str] | None, seen: _Seen) -> None:
@@ -254,7 +254,7 @@ def _started(*command: str) -> subprocess.Popen[str]:
 
 
 def _run(*command: str, check: bool = True) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=660, check=False)
     if check and done.returncode:
         raise SystemExit(f"{' '.join(command[:3])}: {done.stderr.strip()}")
     return done.stdout
