@@ -63,7 +63,7 @@ def main() -> None:
     parser.add_argument("wanted", choices=("serving", "closed"))
     parser.add_argument("addresses", nargs="*", metavar="HOST:PORT")
     parser.add_argument("--api-server", action="store_true", help="look at the cluster's, too")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # the option may stand before the addresses
     look = serving if arguments.wanted == "serving" else closed
     further = [api_server()] if arguments.api_server else []
     try:

@@ -11,7 +11,7 @@ from grpc_health.v1._async import HealthServicer
 
 from rlsd.errors import ConfigError, ServiceError
 from rlsd.serving.channel import open_channel
-from rlsd.serving.reach import api_server, closed, serving
+from rlsd.serving.reach import api_server, closed, main, serving
 
 
 class Counting(HealthServicer):
@@ -87,3 +87,19 @@ async def test_the_command_says_what_is_open_and_fails(replicas):
     _, errors = await process.communicate()
     assert process.returncode == 1
     assert errors.decode().startswith(f"rlsd: {addresses[0]} can be reached")
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_api_server_is_looked_at_wherever_the_option_stands(monkeypatch, is_first):
+    looked = []
+
+    async def look(addresses):
+        looked.extend(addresses)
+
+    option, address = ["--api-server"], ["127.0.0.1:1"]
+    words = [*option, *address] if is_first else [*address, *option]
+    monkeypatch.setattr("rlsd.serving.reach.closed", look)
+    monkeypatch.setattr("rlsd.serving.reach.api_server", lambda: "10.0.0.1:443")
+    monkeypatch.setattr(sys, "argv", ["reach", "closed", *words])
+    main()
+    assert looked == ["127.0.0.1:1", "10.0.0.1:443"]
