@@ -84,7 +84,7 @@ test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call gra
 test-crds: setup-chart ## custom resources against their controllers' definitions, in the folder RLSD_TEST_CRDS
 	$(CHART)/bin/pytest -m crds tests/chart
 
-test-cluster: setup-chart ## install, upgrade, roll back, uninstall on the cluster that RLSD_TEST_KUBECONFIG names
+test-cluster: setup-chart ## install, upgrade, roll back, uninstall on the cluster that RLSD_TEST_KUBECONFIG names; with RLSD_TEST_REGISTRY a run, too
 	$(CHART)/bin/pytest -m cluster tests/chart
 
 test-monitoring: setup-monitoring ## alerts, and every panel, in a real Prometheus beside the demo (about 4 minutes)

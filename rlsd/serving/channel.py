@@ -38,7 +38,8 @@ _SERVICE_CONFIG = json.dumps(
                     "initialBackoff": "0.1s",
                     "maxBackoff": "5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    # CANCELLED: of calls whose replica was being stopped; not of our own.
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
@@ -69,7 +70,7 @@ class _ToApplication(grpc.aio.UnaryUnaryClientInterceptor):
 def open_channel(address: str) -> grpc.aio.Channel:
     """A channel to `host:port`, or to `host:port/application` behind a Ray Serve proxy.
 
-    gRPC itself retries UNAVAILABLE with jitter inside the deadline.
+    gRPC itself retries with jitter inside the deadline.
     """
     behind = _BEHIND_PROXY.fullmatch(address)
     interceptors: list[grpc.aio.ClientInterceptor] = [ClientSpans()] if tracing.is_on() else []

@@ -1,8 +1,9 @@
 """`python -m rlsd.serving.reach serving|closed|queues HOST:PORT…`: what can be reached from here.
 
 `serving` wants the health service of every address to answer SERVING; `closed` wants nobody to
-answer at all, which is how a NetworkPolicy is seen to be enforced; `queues` wants the Redis of
-`RLSD_REDIS_URL_FILE` or `RLSD_REDIS_URL`, and takes no address. Exit code 1 when it is not so.
+answer any more within half a minute, which is how a NetworkPolicy is seen to be enforced; `queues`
+wants the Redis of `RLSD_REDIS_URL_FILE` or `RLSD_REDIS_URL`, and takes no address. Exit code 1 when
+it is not so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Mapping, Sequence
 
 from rlsd.config import Addresses
@@ -22,6 +24,9 @@ from rlsd.streams.redis import RedisStream
 
 _SERVING_S = 60.0
 _CLOSED_S = 3.0
+_CLOSING_S = 30.0
+"""A CNI may learn of a pod only after its start, and close a little later what was open then."""
+_AGAIN_S = 1.0
 _QUEUES_S = 30.0
 
 
@@ -32,15 +37,23 @@ async def serving(addresses: Sequence[str]) -> None:
 
 
 async def closed(addresses: Sequence[str]) -> None:
-    """Raise ServiceError when anybody accepts a connection.
+    """Raise ServiceError when somebody still accepts a connection after `_CLOSING_S`.
 
     Refused is closed: some CNIs drop what a policy forbids, others refuse it.
     """
+    deadline = time.monotonic() + _CLOSING_S
+    while names := await _reached(addresses):
+        if time.monotonic() + _AGAIN_S > deadline:
+            raise ServiceError(
+                f"{', '.join(names)} can be reached after {_CLOSING_S:.0f} s; have a CNI that "
+                f"enforces NetworkPolicies"
+            )
+        await asyncio.sleep(_AGAIN_S)
+
+
+async def _reached(addresses: Sequence[str]) -> list[str]:
     reached = await asyncio.gather(*map(_is_reached, addresses))
-    if names := [a for a, is_reached in zip(addresses, reached, strict=True) if is_reached]:
-        raise ServiceError(
-            f"{', '.join(names)} can be reached; have a CNI that enforces NetworkPolicies"
-        )
+    return [a for a, is_reached in zip(addresses, reached, strict=True) if is_reached]
 
 
 async def queues(url: str) -> None:
@@ -81,7 +94,7 @@ def main() -> None:
     parser.add_argument("wanted", choices=("serving", "closed", "queues"))
     parser.add_argument("addresses", nargs="*", metavar="HOST:PORT")
     parser.add_argument("--api-server", action="store_true", help="look at the cluster's, too")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()  # the option may stand before the addresses
     further = [api_server()] if arguments.api_server else []
     addresses = [*arguments.addresses, *further]
     try:

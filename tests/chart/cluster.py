@@ -47,11 +47,13 @@ class Space:
 
     name: str
 
-    def helm(self, *arguments: str, sets: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    def helm(
+        self, *arguments: str, sets: Sequence[str] = (), limit_s: float = 60
+    ) -> subprocess.CompletedProcess[str]:
         """Run Helm there."""
         kubeconfig = f"--kubeconfig={os.environ['RLSD_TEST_KUBECONFIG']}"
         further = [x for one in sets for x in ("--set", one)]
-        return helm(*arguments, "--namespace", self.name, kubeconfig, *further)
+        return helm(*arguments, "--namespace", self.name, kubeconfig, *further, limit_s=limit_s)
 
     def put(self, verb: str, *sets: str, timeout_s: int = 40) -> subprocess.CompletedProcess[str]:
         """Install or upgrade, and wait."""

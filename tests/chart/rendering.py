@@ -26,13 +26,13 @@ NAMESPACE = "training"
 Document = dict[str, Any]
 
 
-def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+def helm(*arguments: str, limit_s: float = 60) -> subprocess.CompletedProcess[str]:
     """Run Helm, which is beside this interpreter or on PATH."""
     beside = Path(sys.executable).with_name("helm")
     program = str(beside) if beside.exists() else shutil.which("helm")
     assert program, "no helm; run `make setup-chart`"
     return subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=60, check=False
+        [program, *arguments], capture_output=True, text=True, timeout=limit_s, check=False
     )
 
 

@@ -11,7 +11,7 @@ from grpc_health.v1._async import HealthServicer
 
 from rlsd.errors import ConfigError, ServiceError, StreamError
 from rlsd.serving.channel import open_channel
-from rlsd.serving.reach import api_server, closed, queues, serving
+from rlsd.serving.reach import api_server, closed, main, queues, serving
 from rlsd.streams.embedded import embedded_redis
 
 
@@ -55,11 +55,23 @@ async def test_replicas_behind_one_name_take_turns(replicas):
     assert min(asked["a"], asked["b"]) >= 4
 
 
-async def test_what_serves_is_serving_and_not_closed(replicas):
+async def test_what_serves_is_serving_and_not_closed(replicas, monkeypatch):
     addresses, _ = replicas
     await serving(addresses)
-    with pytest.raises(ServiceError, match=rf"{addresses[1]} can be reached; have a CNI"):
+    monkeypatch.setattr("rlsd.serving.reach._CLOSING_S", 1.5)
+    expected = rf"{addresses[1]} can be reached after 2 s; have a CNI"
+    with pytest.raises(ServiceError, match=expected):
         await closed(["127.0.0.1:1", addresses[1]])
+
+
+async def test_what_is_closed_a_little_after_the_pods_start_is_closed():
+    server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    looking = asyncio.create_task(closed([f"127.0.0.1:{port}"]))
+    await asyncio.sleep(0.3)
+    assert not looking.done()
+    server.close()
+    await asyncio.wait_for(looking, timeout=10)
 
 
 async def test_where_nobody_accepts_is_closed_and_not_serving(monkeypatch):
@@ -86,12 +98,29 @@ def test_the_api_server_is_where_the_pod_is_told():
     assert api_server(told) == "10.0.0.1:443"
 
 
-async def test_the_command_says_what_is_open_and_fails(replicas):
-    addresses, _ = replicas
+async def test_the_command_says_what_is_wrong_and_fails():
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "rlsd.serving.reach", "closed", addresses[0]),
+        *(sys.executable, "-m", "rlsd.serving.reach", "closed", "nowhere"),
         stderr=asyncio.subprocess.PIPE,
     )
     _, errors = await process.communicate()
     assert process.returncode == 1
-    assert errors.decode().startswith(f"rlsd: {addresses[0]} can be reached")
+    assert (
+        errors.decode() == "rlsd: address 'nowhere': write it as host:port, the port below 65536\n"
+    )
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_the_api_server_is_looked_at_wherever_the_option_stands(monkeypatch, is_first):
+    looked = []
+
+    async def look(addresses):
+        looked.extend(addresses)
+
+    option, address = ["--api-server"], ["127.0.0.1:1"]
+    words = [*option, *address] if is_first else [*address, *option]
+    monkeypatch.setattr("rlsd.serving.reach.closed", look)
+    monkeypatch.setattr("rlsd.serving.reach.api_server", lambda: "10.0.0.1:443")
+    monkeypatch.setattr(sys, "argv", ["reach", "closed", *words])
+    main()
+    assert looked == ["127.0.0.1:1", "10.0.0.1:443"]

@@ -9,6 +9,7 @@ import stat
 import pytest
 
 from rlsd.errors import VerifierError
+from services.verifier.checks.code import prepare
 from services.verifier.checks.code.boxed import program
 from services.verifier.checks.code.check import JOBS
 from services.verifier.checks.code.runs import refuse_lacking
@@ -71,6 +72,25 @@ async def test_another_builder_is_refused(monkeypatch):
     monkeypatch.setattr(build, "COMPONENTIZE", "0.0.1")
     with pytest.raises(RuntimeError, match=r"needs componentize-py 0.0.1, here is"):
         build.build(SHORT)
+
+
+def test_a_build_that_takes_too_long_says_so_and_leaves_nothing(own_folder):
+    with pytest.raises(RuntimeError, match=r"componentize-py has not ended within 0 s"):
+        build.build(SHORT, timeout_s=0.01)
+    assert [path.name for path in own_folder.iterdir()] == ["lock"]
+
+
+def test_an_image_that_is_built_on_a_busy_machine_has_the_time(monkeypatch, capsys):
+    given = {}
+
+    def built(jobs, *, timeout_s):
+        given.update(jobs=jobs, timeout_s=timeout_s)
+        return component.component_path(jobs)
+
+    monkeypatch.setattr(build, "build", built)
+    prepare.main()
+    assert given["timeout_s"] >= 1800
+    assert capsys.readouterr().out == f"{component.component_path(given['jobs'])}\n"
 
 
 @pytest.mark.parametrize("part", ["file", "folder"])

@@ -11,12 +11,15 @@ import sys
 from services.verifier.checks.code.check import JOBS
 from services.verifier.sandbox.selftest import PROBE_IN_WASM
 
+_TIMEOUT_S = 1800.0
+"""An image may be built on a busy machine, or for another processor than this one; nobody waits."""
+
 
 def main() -> None:
     """Build it unless it is there."""
     from services.verifier.sandbox.wasm.build import build  # wasmtime is an extra
 
-    sys.stdout.write(f"{build((PROBE_IN_WASM, *JOBS))}\n")
+    sys.stdout.write(f"{build((PROBE_IN_WASM, *JOBS), timeout_s=_TIMEOUT_S)}\n")
 
 
 if __name__ == "__main__":

@@ -38,12 +38,12 @@ _NUM_KEPT = 4
 """Components of other versions that stay; each has some 50 MB."""
 
 
-def build(jobs: Sequence[str]) -> Path:
+def build(jobs: Sequence[str], *, timeout_s: float = _TIMEOUT_S) -> Path:
     """The component, complete at its place or not there at all.
 
     Raises:
         OSError: the folder cannot be written.
-        RuntimeError: componentize-py is not there, another version, or it fails.
+        RuntimeError: componentize-py is not there, another version, it fails, or takes longer.
     """
     path = component_path(jobs)
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -51,7 +51,7 @@ def build(jobs: Sequence[str]) -> Path:
         if not path.exists():
             _require()
             with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-                compiled = _compiled(_componentized(Path(scratch), jobs))
+                compiled = _compiled(_componentized(Path(scratch), jobs, timeout_s=timeout_s))
                 made = Path(scratch) / path.name
                 made.write_bytes(compiled)
                 os.replace(made, path)
@@ -78,7 +78,7 @@ def _require() -> None:
         )
 
 
-def _componentized(scratch: Path, jobs: Sequence[str]) -> Path:
+def _componentized(scratch: Path, jobs: Sequence[str], *, timeout_s: float) -> Path:
     """The component as WebAssembly."""
     tree = scratch / "tree"
     for name, source in sources(jobs):
@@ -89,18 +89,21 @@ def _componentized(scratch: Path, jobs: Sequence[str]) -> Path:
         _copy_installed(name, tree)
     (tree / "app.py").write_text(_APP.format(jobs=list(jobs)))
     out = scratch / "guest.wasm"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-c", _COMMAND, "-q", "-d", str(tree / _WORLD), "-w", "box"),
-            *("componentize", "app", "-p", str(tree), "-o", str(out)),
-        ],
-        cwd=tree,
-        env={"PATH": os.defpath, "HOME": str(scratch)},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        timeout=_TIMEOUT_S,
-    )
+    try:
+        done = subprocess.run(
+            [
+                *(sys.executable, "-c", _COMMAND, "-q", "-d", str(tree / _WORLD), "-w", "box"),
+                *("componentize", "app", "-p", str(tree), "-o", str(out)),
+            ],
+            cwd=tree,
+            env={"PATH": os.defpath, "HOME": str(scratch)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=timeout_s,
+        )
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"componentize-py has not ended within {timeout_s:.0f} s") from None
     if done.returncode:
         raise RuntimeError(done.stdout.decode(errors="replace").strip()[-2000:])
     return out
