@@ -21,6 +21,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from prometheus_client import make_wsgi_app
 
 from rlsd.errors import ConfigError
+from rlsd.serving.relay import relay_metrics
 from rlsd.telemetry.activity import Activity
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Probes:
     """What it needs before it can work, beyond being up; empty when it has all."""
     has: Callable[[], str] = lambda: ""
     """What else to say of a service that is ready."""
+    engine_url: str = ""
+    """Of the engine server whose metrics `/engine` passes on."""
 
     def live(self) -> Answer:
         """Whether all of it still moves."""
@@ -100,7 +103,7 @@ def probes_endpoint(address: str | None, probes: Probes) -> Iterator[None]:
 
 
 def probes_app(probes: Probes) -> WSGIApplication:
-    """The WSGI application over three routes."""
+    """The WSGI application over these routes."""
     metrics = make_wsgi_app()
 
     def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
@@ -108,6 +111,11 @@ def probes_app(probes: Probes) -> WSGIApplication:
             case "/metrics":
                 answered: Iterable[bytes] = metrics(environ, start_response)
                 return answered
+            case "/engine" if probes.engine_url:
+                relayed = relay_metrics(probes.engine_url, environ.get("HTTP_ACCEPT", ""))
+                status = f"{relayed.status.value} {relayed.status.phrase}"
+                start_response(status, [("Content-Type", relayed.content_type)])
+                return [relayed.content]
             case "/livez":
                 answer = probes.live()
             case "/readyz":

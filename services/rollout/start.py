@@ -60,6 +60,7 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
             )
         probes = Probes(
             activity=activity,
+            engine_url=config.rollout.engine_url,
             lacks=lambda: "" if engine.policy_version >= 0 else "no weights are installed yet",
         )
         yield Service(

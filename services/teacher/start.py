@@ -42,7 +42,7 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
             name=teacher_service_pb2.DESCRIPTOR.services_by_name["TeacherService"].full_name,
             servicer=service,
             add=teacher_service_pb2_grpc.add_TeacherServiceServicer_to_server,
-            probes=Probes(activity=activity),
+            probes=Probes(activity=activity, engine_url=config.teacher.engine_url),
             background=background,
         )
 

@@ -30,13 +30,24 @@ def test_nothing_of_it_is_made_unless_asked_for():
 
 def test_scraped_pods_carry_the_name_of_their_run_as_the_label_run():
     documents = rendered("multi-gpu")
-    [monitor] = of_kind(documents, "PodMonitor")
+    monitor = named(documents, "PodMonitor", "r")
     [endpoint] = monitor["spec"]["podMetricsEndpoints"]
     labels = {x["targetLabel"]: x["sourceLabels"] for x in endpoint["relabelings"]}
     assert labels["run"] == ["__meta_kubernetes_pod_label_rlsd_run"]
     assert "service" not in labels  # the services set it themselves
     scraped = [x for _, x in pods(documents) if "rlsd/run" in x["metadata"]["labels"]]
     assert {x["metadata"]["labels"]["rlsd/run"] for x in scraped} == {"support-sql-7b-1"}
+
+
+def test_engine_servers_are_scraped_through_the_service_beside_them():
+    documents = rendered("multi-gpu")
+    served = named(documents, "PodMonitor", "r-engines")["spec"]
+    [chosen] = served["selector"]["matchExpressions"]
+    assert chosen["values"] == ["rollout"]
+    [endpoint] = served["podMetricsEndpoints"]
+    assert (endpoint["port"], endpoint["path"]) == ("metrics", "/engine")
+    off = rendered("default", "monitoring.podMonitor.enabled=true")
+    assert [x["metadata"]["name"] for x in of_kind(off, "PodMonitor")] == ["r"]
 
 
 def test_dashboards_arrive_as_they_were_generated_but_for_the_runbooks():

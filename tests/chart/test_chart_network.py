@@ -28,6 +28,7 @@ EDGES = {
     "cpu": CALLS | QUEUED,
     "control-plane-1.20": CALLS | QUEUED,
     "external-redis": CALLS,
+    "s3": CALLS | QUEUED,
     "multi-gpu": CALLS | {("learner", "learner", None), ("rollout", "rollout", None)},
     "ray": ON_RAY,
 }
@@ -37,6 +38,7 @@ OUTSIDE = {
     "cpu": set(),
     "control-plane-1.20": set(),
     "ray": set(),
+    "s3": {(who, "namespace minio", 9000) for who in ("rollout", "teacher", "learner")},
     "external-redis": {
         *((who, "namespace redis", 6379) for who in (*STAGES, "learner")),
         *((who, "0.0.0.0/0", 443) for who in ("rollout", "teacher", "learner")),
