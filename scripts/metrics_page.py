@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from types import ModuleType
 
 from prometheus_client.core import Metric
 
@@ -28,9 +29,9 @@ on the port of `--metrics` (the verifier: on that of `--http` too), as text or, 
 asks for it, as OpenMetrics.
 
 - `run` and `pod` are labels of the target, given where the scraping is configured. `rlsd run`
-  writes `prometheus_targets.json` into the run's folder, with `run` and `service`; a Prometheus
-  whose `file_sd_configs` has `runs/*/prometheus_targets.json` watches every run of this machine
-  while it goes (with `honor_labels: true`, since some metrics carry `service` themselves).
+  writes `prometheus_targets.json` into the run's folder, with `run` and `service`, for a
+  Prometheus with `file_sd_configs` ([monitoring.md](monitoring.md)) and `honor_labels: true`, since
+  some metrics carry `service` themselves.
 - Labels have the values that stand here and no others. What is missing has no value yet, or cannot
   be had: a gauge is never 0 for want of a measurement.
 - The learner measures the queues about once a second, also while it trains. When Redis does not
@@ -50,7 +51,7 @@ def families() -> Iterator[tuple[str, Metric, tuple[str, ...]]]:
     for section, modules in SECTIONS.items():
         for module in modules:
             for value in vars(importlib.import_module(module)).values():
-                if isinstance(value, type) or not hasattr(value, "describe"):
+                if isinstance(value, type | ModuleType) or not hasattr(value, "describe"):
                     continue
                 for metric in value.describe():
                     if metric.name not in seen:

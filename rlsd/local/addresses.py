@@ -1,7 +1,7 @@
 """Where the parts of a run are while local mode runs them, in two files of its folder.
 
-`addresses.json` is for `rlsd why`; `prometheus_targets.json` for a Prometheus that watches all runs
-(`file_sd_configs` with the glob `runs/*/prometheus_targets.json`).
+`addresses.json` is for `rlsd why`; `prometheus_targets.json` for a Prometheus with
+`file_sd_configs` (docs/monitoring.md).
 """
 
 from __future__ import annotations

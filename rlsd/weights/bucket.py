@@ -211,7 +211,7 @@ class Bucket:
                 time.sleep(pause_s)
             else:
                 if is_away:
-                    log.info("weight store reachable", extra={"store": self._at})
+                    log.info("weight store reachable", extra={"path": self._at})
                 return answer
 
     def _explained(self, what: str, cause: Exception) -> RlsdError:

@@ -105,9 +105,12 @@ class S3Store:
                 raise self._others(version)
         elif not self._has_published and self._bucket.write_new(key, content, deadline=deadline):
             log.warning(
-                "the weight store ignores If-None-Match: the run's lease alone keeps a second "
-                "learner from writing",
-                extra={"store": self._where(version)},
+                "weight store overwrites",
+                extra={
+                    "path": self._where(version),
+                    "reason": "it ignores If-None-Match; the run's lease alone keeps a second "
+                    "learner from writing",
+                },
             )
         self._has_published = True
 

@@ -33,7 +33,7 @@ def test_every_key_of_the_method_section_is_a_field_of_a_method(name):
 
 
 READS = {"aclose", "blpop", "connection_pool", "hgetall", "ping", "register_script", "time"}
-READS |= {"unlink", "xlen", "xrange", "xrevrange"}
+READS |= {"info", "unlink", "xlen", "xrange", "xrevrange"}
 """What is sent to Redis beside the scripts. A bell that rings once too often (blpop) wakes a worker
 for nothing, and deleting a run's keys twice is deleting them once."""
 

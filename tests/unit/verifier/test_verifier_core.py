@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 from rlsd.config import VerifierSection
 from rlsd.errors import VerifierError
 from rlsd.trajectory import Verdict, VerdictOutcome, VerifierSpec
+from services.verifier import metrics
 from services.verifier.checks.check import Kind, Params
 from services.verifier.core import Verifier, open_verifier
 
@@ -116,6 +117,7 @@ async def test_a_verdict_is_counted_once_under_what_it_says(verdict, outcome):
 
 
 async def test_every_outcome_of_a_wanted_kind_is_there_before_the_first_check():
+    metrics.VERDICTS.clear()  # other tests of this process have counted
     async with open_verifier(VerifierSection(kinds=("regex", "choice"))):
         for kind in ("regex", "choice"):
             for outcome in ("pass", "partial", "fail", "error", "timeout"):
