@@ -8,11 +8,10 @@ A group's trace id follows from its ids, and so does its root span, so that each
 part and a restart changes nothing. `Mark` is what travels with the group.
 """
 
-from rlsd.telemetry.tracing.attributes import Attribute, Attributes
+from rlsd.telemetry.tracing.attributes import Attribute, Attributes, Kind
 from rlsd.telemetry.tracing.groups import describe
 from rlsd.telemetry.tracing.mark import Mark
 from rlsd.telemetry.tracing.spans import (
-    Kind,
     annotate,
     exemplar,
     headers,

@@ -1,9 +1,17 @@
-"""Every attribute that a span of ours can have."""
+"""What a span of ours can say: its kind, and every attribute."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
+
+
+class Kind(StrEnum):
+    """Which side of a call a span is of."""
+
+    INTERNAL = "internal"
+    CLIENT = "client"
+    SERVER = "server"
 
 
 class Attribute(StrEnum):

@@ -26,9 +26,8 @@ from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
 from prometheus_client import Counter
 
-from rlsd.telemetry.tracing.attributes import Attribute, Attributes
+from rlsd.telemetry.tracing.attributes import Attribute, Attributes, Kind
 from rlsd.telemetry.tracing.mark import Ids
-from rlsd.telemetry.tracing.spans import Kind
 
 DROPPED = Counter("rlsd_spans_dropped", "Spans that were made and could not be sent.")
 

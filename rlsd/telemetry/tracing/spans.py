@@ -6,11 +6,10 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from rlsd.errors import ConfigError
-from rlsd.telemetry.tracing.attributes import Attributes
+from rlsd.telemetry.tracing.attributes import Attributes, Kind
 from rlsd.telemetry.tracing.mark import Ids, traceparent_of
 
 if TYPE_CHECKING:
@@ -21,14 +20,6 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _FLUSH_S = 3.0
 
 _sdk: Sdk | None = None
-
-
-class Kind(StrEnum):
-    """Which side of a call a span is of."""
-
-    INTERNAL = "internal"
-    CLIENT = "client"
-    SERVER = "server"
 
 
 def start_tracing(
