@@ -6,6 +6,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
+from prometheus_client import REGISTRY, generate_latest
 from vllm_helpers import Held, ids_of, reference_logprobs, request
 
 from rlsd.errors import ConfigError, UnfitError, WeightsError
@@ -58,6 +59,30 @@ async def test_a_seed_fixes_a_completion_and_another_seed_changes_it(engine):
         (await engine.sample(request(prompt, seed=s))).token_ids.tolist() for s in (5, 5, 6)
     ]
     assert first == again != other
+
+
+async def test_its_own_metrics_come_out_of_our_metrics_endpoint(engine):
+    await engine.sample(request(ids_of("Question: 2 - 1 - 9 = ?"), seed=1))
+
+    def said():
+        text = generate_latest(REGISTRY).decode()
+        return {line.split("{")[0] for line in text.splitlines() if line.startswith("vllm:")}
+
+    wanted = {
+        "vllm:num_requests_running",
+        "vllm:num_requests_waiting",
+        "vllm:kv_cache_usage_perc",
+        "vllm:generation_tokens_total",
+        "vllm:prompt_tokens_total",
+        "vllm:prefix_cache_hits_total",
+        "vllm:num_preemptions_total",
+        "vllm:time_to_first_token_seconds_bucket",
+        "vllm:inter_token_latency_seconds_bucket",
+        "vllm:e2e_request_latency_seconds_bucket",
+    }  # what the recording rules read
+    async with asyncio.timeout(30):  # they are noted a moment after the answer
+        while wanted - said():  # noqa: ASYNC110  nobody tells
+            await asyncio.sleep(0.1)
 
 
 async def test_scores_are_exact_with_a_shared_prefix_and_for_equal_completions(engine):

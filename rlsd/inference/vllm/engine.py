@@ -55,7 +55,7 @@ class VllmEngine:
             "dtype": dtype,
             "max_num_seqs": max_batch,
             "enable_prefix_caching": True,
-            "disable_log_stats": True,
+            "disable_log_stats": False,  # its Prometheus metrics: they come out of our own /metrics
             # Log-probs after temperature, since that is what the token was drawn from.
             "logprobs_mode": "processed_logprobs",
             "worker_extension_cls": "rlsd.inference.vllm.worker.InPlaceWeights",
