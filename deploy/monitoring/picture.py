@@ -236,7 +236,7 @@ def _axis(
         sums: dict[float, float] = {}
         for line in lines:
             for at, value in line.series.points:
-                sums[at] = sums.get(at, 0) + (0 if math.isnan(value) else value)
+                sums[at] = sums.get(at, 0) + (value if math.isfinite(value) else 0)
         values = list(sums.values())
     else:
         values = [v for line in lines for _, v in line.series.points if math.isfinite(v)]
@@ -346,7 +346,7 @@ def _stack(lines: Sequence[Line], axis: Axis, across: Callable[[float], float]) 
     below = dict.fromkeys(times, 0.0)
     drawn = []
     for line in lines:
-        values = {t: 0.0 if math.isnan(v) else v for t, v in line.series.points}
+        values = {t: v if math.isfinite(v) else 0.0 for t, v in line.series.points}
         above = {t: below[t] + values.get(t, 0.0) for t in times}
         edge = [f"{across(t):.1f} {axis.place(above[t]):.1f}" for t in times]
         back = [f"{across(t):.1f} {axis.place(below[t]):.1f}" for t in reversed(times)]

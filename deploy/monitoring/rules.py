@@ -88,16 +88,29 @@ def _either(vllm: str, sglang: str) -> str:
     return "\n  or ".join(parts)
 
 
+def _named(name: str) -> str:
+    """A metric of an engine by its name, `vllm:num_requests_running`.
+
+    Older Prometheis (2.x) are given `vllm_num_requests_running` by the Python client.
+    """
+    return f'{{__name__=~"{name.replace(":", "[:_]")}"}}'
+
+
 def _p95(name: str) -> str:
-    return f"histogram_quantile(0.95, sum by (run, pod, le) (rate({name}_bucket[<5m>])))"
+    rates = f"rate({_named(f'{name}_bucket')}[<5m>])"
+    return f"histogram_quantile(0.95, sum by (run, pod, le) ({rates}))"
 
 
 def _each(name: str) -> str:
-    return f"sum by (run, pod) ({name})"
+    return f"sum by (run, pod) ({_named(name)})"
+
+
+def _largest(name: str) -> str:
+    return f"max by (run, pod) ({_named(name)})"
 
 
 def _rate(name: str) -> str:
-    return f"sum by (run, pod) (rate({name}[<5m>]))"
+    return f"sum by (run, pod) (rate({_named(name)}[<5m>]))"
 
 
 def _gpu(name: str, factor: str) -> str:
@@ -121,7 +134,7 @@ ENGINES = {
         _each("vllm:num_requests_waiting"), _each("sglang:num_queue_reqs")
     ),
     "rlsd:engine_cache_usage:ratio": _either(
-        "max by (run, pod) (vllm:kv_cache_usage_perc)", "max by (run, pod) (sglang:token_usage)"
+        _largest("vllm:kv_cache_usage_perc"), _largest("sglang:token_usage")
     ),
     "rlsd:engine_generated_tokens:rate5m": _either(
         _rate("vllm:generation_tokens_total"), _rate("sglang:generation_tokens_total")
@@ -131,10 +144,10 @@ ENGINES = {
     ),
     "rlsd:engine_prefix_hits:ratio": _either(
         f"{_rate('vllm:prefix_cache_hits_total')} / {_rate('vllm:prefix_cache_queries_total')}",
-        "max by (run, pod) (sglang:cache_hit_rate)",
+        _largest("sglang:cache_hit_rate"),
     ),
     "rlsd:engine_preempted_requests": _either(
-        "sum by (run, pod) (increase(vllm:num_preemptions_total[<5m>]))",
+        f"sum by (run, pod) (increase({_named('vllm:num_preemptions_total')}[<5m>]))",
         _each("sglang:num_retracted_reqs"),
     ),
     "rlsd:engine_first_token_seconds:p95_5m": _either(

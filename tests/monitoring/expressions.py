@@ -81,8 +81,12 @@ def selectors(expr: str) -> set[Selector]:
     """What an expression reads; raises ValueError when it is none."""
     return {
         Selector(
-            node.name or "",
-            tuple((m.name, str(m.op).split(".")[-1], m.value) for m in node.matchers.matchers),
+            _name(node),
+            tuple(
+                (m.name, str(m.op).split(".")[-1], m.value)
+                for m in node.matchers.matchers
+                if m.name != "__name__"
+            ),
         )
         for node in _nodes(promql_parser.parse(filled(expr)))
         if isinstance(node, promql_parser.VectorSelector)
@@ -94,11 +98,15 @@ def grouped(expr: str) -> Iterator[tuple[set[str], set[str]]]:
     for node in _nodes(promql_parser.parse(filled(expr))):
         if isinstance(node, promql_parser.AggregateExpr) and node.modifier is not None:
             below = {
-                x.name or ""
-                for x in _nodes(node.expr)
-                if isinstance(x, promql_parser.VectorSelector)
+                _name(x) for x in _nodes(node.expr) if isinstance(x, promql_parser.VectorSelector)
             }
             yield set(node.modifier.labels), below
+
+
+def _name(node: Any) -> str:
+    """Of a selector's metric, also where it stands as `{__name__=~"vllm[:_]…"}`."""
+    [name] = [m.value for m in node.matchers.matchers if m.name == "__name__"] or [node.name]
+    return name.replace("[:_]", ":")
 
 
 def _nodes(node: Any) -> Iterator[Any]:

@@ -17,33 +17,29 @@ from deploy.monitoring.rules import rules
 from rlsd.local.processes import free_ports
 from tests.monitoring.tools import tool
 
+CONFIG = Path("deploy/monitoring/prometheus.yml")
 
-def write_targets(folder: Path, addresses: Mapping[str, str], **labels: str) -> None:
-    """Have these scraped, within a second; `addresses` by what becomes the label pod."""
+
+def write_targets(file: Path, addresses: Mapping[str, str], **labels: str) -> None:
+    """Have these scraped; `addresses` by what becomes the label pod."""
     entries = [
         {"targets": [address], "labels": {"pod": name, **labels}}
         for name, address in addresses.items()
     ]
-    draft = folder / "targets.json.new"
-    draft.write_text(json.dumps(entries))
-    draft.rename(folder / "targets.json")
+    file.write_text(json.dumps(entries))
 
 
 @contextlib.contextmanager
 def prometheus(folder: Path, *, scale: float = 1.0, scrape: str = "1s") -> Iterator[Prometheus]:
-    """One that scrapes what `write_targets` names, with the rules loaded."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """One with the repository's own configuration that scrapes what is in `folder`/targets."""
+    (folder / "targets").mkdir(parents=True, exist_ok=True)
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules(scale)))
-    config = {
-        "global": {"scrape_interval": scrape, "evaluation_interval": scrape},
-        "rule_files": [str(folder / "rules.yaml")],
-        "scrape_configs": [
-            {
-                "job_name": "run",
-                "file_sd_configs": [{"files": [f"{folder}/*.json"], "refresh_interval": "1s"}],
-            }
-        ],
-    }
+    config = yaml.safe_load(CONFIG.read_text())
+    config["global"] = {"scrape_interval": scrape, "evaluation_interval": scrape}
+    config["rule_files"] = [str(folder / "rules.yaml")]
+    [local] = [x for x in config["scrape_configs"] if x["job_name"] == "local"]
+    local["file_sd_configs"] = [{"files": [f"{folder}/targets/*.json"], "refresh_interval": "1s"}]
+    config["scrape_configs"] = [local]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     [port] = free_ports(1)
     command = [

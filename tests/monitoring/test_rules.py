@@ -96,3 +96,54 @@ def test_two_runs_are_told_apart(tmp_path):
         {"series": 'rlsd_learner_identity_residual{run="b"}', "values": "0x60"}
     )
     assert outcome(tmp_path, whole).returncode == 0
+
+
+@pytest.mark.parametrize("whose", ['exported_pod="p",pod="dcgm-7"', 'pod="p"'])
+def test_a_gpu_belongs_to_the_run_of_its_pod_whichever_way_labels_are_honoured(whose, tmp_path):
+    series = {
+        f'DCGM_FI_DEV_GPU_UTIL{{gpu="0",{whose}}}': "80x10",
+        'DCGM_FI_DEV_GPU_UTIL{gpu="1",pod="of-others"}': "10x10",
+        'rlsd_build_info{run="a",service="rollout",pod="p",version="1"}': "1x10",
+    }
+    labels = 'rlsd:gpu_busy:ratio{gpu="0", pod="p", run="a", service="rollout"}'
+    done = outcome(
+        tmp_path,
+        {
+            "interval": "1m",
+            "input_series": [{"series": k, "values": v} for k, v in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": "rlsd:gpu_busy:ratio",
+                    "eval_time": "5m",
+                    "exp_samples": [{"labels": labels, "value": 0.8}],
+                }
+            ],
+        },
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_both_engines_are_one_fleet(tmp_path):
+    series = {
+        'vllm:num_requests_running{run="a",pod="p",model_name="m"}': "3x10",
+        'sglang:num_running_reqs{run="a",pod="q",model_name="m"}': "5x10",
+    }
+    name = "rlsd:engine_requests_running"
+    done = outcome(
+        tmp_path,
+        {
+            "interval": "1m",
+            "input_series": [{"series": k, "values": v} for k, v in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": name,
+                    "eval_time": "5m",
+                    "exp_samples": [
+                        {"labels": f'{name}{{engine="vllm", pod="p", run="a"}}', "value": 3},
+                        {"labels": f'{name}{{engine="sglang", pod="q", run="a"}}', "value": 5},
+                    ],
+                }
+            ],
+        },
+    )
+    assert done.returncode == 0, done.stdout

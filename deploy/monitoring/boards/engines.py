@@ -31,7 +31,7 @@ def board() -> dict[str, Any]:
             Band(8, _load(), "Load"),
             Band(8, _latency(), "Latency"),
             Band(8, _gpus(), "GPUs"),
-            Band(8, _each(), "Each engine"),
+            Band(6, _each(), "Each engine"),
         ],
         variables=("pod",),
     )

@@ -212,20 +212,16 @@ def _time() -> list[Any]:
             columns=6,
         ),
         graph(
-            "Learner's step by phase",
+            "Learner's time by phase",
             *(
-                Query(
-                    f"{rate(f'{_STEP_SECONDS}_sum', where=where)}"
-                    f" / {rate(f'{_STEP_SECONDS}_count', where=_TRAIN)}",
-                    phase,
-                )
+                Query(rate(f"{_STEP_SECONDS}_sum", where=f'phase="{phase}"'), phase)
                 for phase in ("train", "wait", "publish", "log", "checkpoint", "evaluate")
-                for where in (f'phase="{phase}"',)
             ),
-            unit="s",
+            unit="percentunit",
             stacked=True,
-            text="Seconds of a step. Normal: train is the largest part. Large wait: a stage is too "
-            "slow (`rlsd plan` splits devices anew); large publish: the volume is slow.",
+            text="Share of the time; a phase counts when it ends. Normal: train is the largest. "
+            "Large wait: a stage is too slow (`rlsd plan` splits devices anew); large publish: the "
+            "volume is slow.",
             page="learner.md",
             columns=6,
         ),
@@ -255,9 +251,6 @@ def _time() -> list[Any]:
             columns=6,
         ),
     ]
-
-
-_TRAIN = 'phase="train"'
 
 
 def _flow() -> list[Any]:

@@ -21,6 +21,7 @@ from deploy.monitoring.panels import (
     heat,
     largest,
     number,
+    or_0,
     quantile,
     rate,
     rows,
@@ -123,7 +124,7 @@ def _account() -> list[Any]:
         graph(
             "Groups by outcome",
             *(
-                Query(total(groups, where=f'outcome="{outcome}"'), outcome)
+                Query(or_0(total(groups, where=f'outcome="{outcome}"')), outcome)
                 for outcome in ("trained", "rejected", "failed", "in_flight")
             ),
             unit="short",
@@ -214,10 +215,9 @@ def _redis() -> list[Any]:
         graph(
             "Memory of Redis",
             Query(used, "{{run}} used"),
-            Query(f"{largest('rlsd_queue_memory_limit_bytes')} > 0", "{{run}} limit", dashed=True),
+            Query(largest("rlsd_queue_memory_limit_bytes"), "{{run}} limit (0: none)", dashed=True),
             unit="bytes",
-            text="Normal: flat, since credits bound what is in it. Above 80 %: RlsdRedisMemory. No "
-            "limit is drawn where none is set.",
+            text="Normal: flat, since credits bound what is in it. Above 80 %: RlsdRedisMemory.",
             page="queues.md",
             columns=8,
         ),
