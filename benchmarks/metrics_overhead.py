@@ -42,13 +42,14 @@ TIMED = {
     "rlsd.objectives.credit": ("weight_entropy_ratio",),
     "rlsd.objectives.loss": ("_credit_counts",),
 }
-"""By service: the modules that it imports; the others' clocks stay at 0."""
+"""Functions by their module and class."""
 OF_OTHERS = {
     "rollout": ("verifier", "teacher", "learner"),
     "verifier": ("rollout", "teacher", "learner", "objectives"),
     "teacher": ("rollout", "verifier", "learner"),
     "learner": ("rollout", "verifier", "teacher"),
 }
+"""What a service does not import."""
 
 
 class Clocks:
@@ -59,6 +60,7 @@ class Clocks:
         self.calls: dict[str, int] = {}
 
     def add(self, name: str, seconds: float) -> None:
+        """Note one call."""
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self.calls[name] = self.calls.get(name, 0) + 1
 
@@ -146,7 +148,7 @@ async def measured(steps: int) -> dict[str, Any]:
         path = local.prepare_run_folder(config, resume=False)
         outs = {s: Path(folder) / f"{s}.json" for s in OF_OTHERS}
 
-        def command(service: str, config_path: Path, *, ranks: int = 1) -> list[str]:
+        def command(service: str, config_path: Path, **_: int) -> list[str]:
             mine = [sys.executable, str(Path(__file__).resolve()), "--part", service]
             return [*mine, "--out", str(outs[service]), "--", "--config", str(config_path)]
 

@@ -125,7 +125,8 @@ class Activity:
         """Say what the service does from now on; a wait of the same kind keeps its beginning."""
         same = state is self._phase.state and (state is not State.BUSY or detail == self.detail)
         self._phase = _Phase(state, detail, self._phase.since if same else self._clock())
-        self._count()
+        if not same:
+            self._count()
 
     def hold(self, state: State, detail: str) -> None:
         """Say what stands in the way, whatever else goes on, until `release`."""
@@ -135,8 +136,9 @@ class Activity:
 
     def release(self, state: State) -> None:
         """The obstacle is gone."""
-        self._obstacles = {s: p for s, p in self._obstacles.items() if s is not state}
-        self._count()
+        if state in self._obstacles:
+            self._obstacles = {s: p for s, p in self._obstacles.items() if s is not state}
+            self._count()
 
     def watch(self, look: Callable[[], Obstacle | None]) -> None:
         """Ask, at every snapshot and from any thread, what the work in hand waits for."""
@@ -148,14 +150,15 @@ class Activity:
         if not self._num_in_hand:
             self._in_hand_since = self._clock()
         self._num_in_hand += 1
-        self._count()
+        if self._num_in_hand == 1:
+            self._count()
         try:
             yield
         finally:
             self._num_in_hand -= 1
             if not self._num_in_hand:  # what it waits for now, it waits for from here on
                 self._phase = _Phase(self._phase.state, self._phase.detail, self._clock())
-            self._count()
+                self._count()
 
     def tick(self, part: Part = Part.LOOP) -> None:
         """A part has moved; from its first tick on it is watched."""
@@ -188,7 +191,7 @@ class Activity:
             return dict(self._seconds)
 
     def _count(self) -> None:
-        """Give the time until now to the state that it was spent in; called after every change."""
+        """Give the time until now to the state that it was spent in; called when that changes."""
         with self._counting:
             now = self._clock()
             self._seconds[self._counted_state] += now - self._counted_until

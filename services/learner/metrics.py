@@ -34,6 +34,7 @@ from services.learner.leakage import Leaks
 from services.learner.ledger import Ledger
 
 _LONGEST_NAME = 64
+_PARTS = ("in_flight", "in_queue", "total")
 _KIND = "the kinds of verifier.kinds"
 
 # --- the account ----------------------------------------------------------------------------------
@@ -149,7 +150,7 @@ STALENESS = labelled(
         ["part"],
         buckets=VER,
     ),
-    part=("in_flight", "in_queue", "total"),
+    part=_PARTS,
 )
 STALENESS_LIMIT = LateGauge("rlsd_learner_staleness_limit_versions", "run.max_staleness.")
 GROUP_AGE = Histogram(
@@ -280,6 +281,8 @@ def begin(config: RunConfig, method: Method, ledger: Ledger, *, limit: int) -> N
     CREDITS.labels("limit").set(limit)
     CREDITS.labels("used").set_function(lambda: float(len(ledger.in_flight)))
     create(STALENESS)
+    for kind in config.verifier.kinds or ():
+        create(JUDGED, kind=kind)
     if method.teacher is not TeacherNeed.NONE:
         _show_credit()
 
@@ -338,7 +341,10 @@ def observe_batch(groups: Sequence[Group], *, learner_version: int, leaks: Leaks
         _observe_rewards(group)
         for trajectory in group.trajectories:
             COMPLETION_TOKENS.labels(trajectory.finish_reason).observe(trajectory.num_sampled)
-            _observe_credit(trajectory, leaks)
+            _observe_delta(trajectory)
+        if leaks.patterns:
+            LEAK_CHECKS.inc(len(group.trajectories))
+            LEAKS.inc(sum(leaks.any_in(t) for t in group.trajectories))
         if group.outcome is GroupOutcome.TRAINED:
             _observe_trained(group, learner_version)
 
@@ -348,29 +354,31 @@ def _observe_rewards(group: Group) -> None:
     rewards = [r for r in group.rewards if r is not None]
     if not rewards:
         return
+    of_kind = REWARDS.labels(kind)
     for reward in rewards:
-        REWARDS.labels(kind).observe(reward)
+        of_kind.observe(reward)
     num_passed = sum(r == 1 for r in rewards)
     PASS_RATIO.labels(kind).observe(num_passed / len(rewards))
     whole = {0: "all_fail", len(rewards): "all_pass"}
     JUDGED.labels(kind, whole.get(num_passed, "mixed")).inc()
 
 
-def _observe_credit(trajectory: Trajectory, leaks: Leaks) -> None:
-    if leaks.patterns:
-        LEAK_CHECKS.inc()
-        LEAKS.inc(leaks.any_in(trajectory))
+def _observe_delta(trajectory: Trajectory) -> None:
     scores = trajectory.scores
-    if scores is not None and trajectory.num_sampled:
-        delta = scores.teacher_logprobs - scores.student_logprobs
-        SEQUENCE_DELTA.observe(float(np.abs(delta[trajectory.sampled]).mean()))
+    if scores is None or not trajectory.num_sampled:
+        return
+    delta = scores.teacher_logprobs - scores.student_logprobs
+    if trajectory.tool_turns:
+        delta = delta[trajectory.sampled]
+    SEQUENCE_DELTA.observe(float(np.abs(delta).mean()))
 
 
 def _observe_trained(group: Group, learner_version: int) -> None:
     TRAINED_TRAJECTORIES.inc(len(group.trajectories))
     TRAINED_TOKENS.inc(sum(t.num_sampled for t in group.trajectories))
+    in_flight, in_queue, total = (STALENESS.labels(p) for p in _PARTS)
     for trajectory in group.trajectories:
         oldest, newest = trajectory.min_policy_version, trajectory.max_policy_version
-        STALENESS.labels("in_flight").observe(newest - oldest)
-        STALENESS.labels("in_queue").observe(learner_version - newest)
-        STALENESS.labels("total").observe(learner_version - oldest)
+        in_flight.observe(newest - oldest)
+        in_queue.observe(learner_version - newest)
+        total.observe(learner_version - oldest)
