@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -21,10 +23,11 @@ import redis
 from benchmarks.alert_scenes import Run, Scene
 from tests.monitoring.moody_verifier import Mood
 
+EXAMPLE = Path("examples/chain")
 FOREVER = 'while True: print("x" * 100000)\nassert candidate'
 
 
-def _checked_by_http(number: int, record: dict[str, Any]) -> dict[str, Any]:
+def _checked_by_http(_: int, record: dict[str, Any]) -> dict[str, Any]:
     return record | {"verifier": {"kind": "http", "params": {"verifier": "chain"}}}
 
 
@@ -66,8 +69,9 @@ RUNS = {
     ),
     "credit": Run(
         settings=(
-            "method.eps_w=0.0001",
-            f'teacher.template="Reference: {"{privileged} " * 40}{{prompt}}"',
+            "method.eps_w=0.000001",
+            "run.max_staleness=0",
+            f'teacher.template="Reference: {"{privileged} " * 120}{{prompt}}"',
         ),
         is_broken=True,
     ),
@@ -97,21 +101,24 @@ class Fault:
     """Alerts that must, with labels that they must have."""
     strikes: Strikes
     can_be_undone: bool = True
+    from_start: bool = False
+    """It lies in the run's settings, so that others of its kind are there at the same time."""
     within_s: float = 90.0
     """Scaled seconds in which all of them fire."""
+    for_s: float = 0.0
+    """How long it lasts at least, to see what fires beside them."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(run: str, says: str, fires: Mapping[str, Mapping[str, str]], **more: Any) -> Any:
-    """Register a context as a fault by its name."""
+def fault(run: str, fires: Mapping[str, Mapping[str, str]], **more: Any) -> Any:
+    """Register a context as a fault by its name; its docstring is what the table says."""
 
     def register(strikes: Callable[[Scene], AsyncIterator[float]]) -> Strikes:
         context: Strikes = contextlib.asynccontextmanager(strikes)
-        FAULTS[strikes.__name__] = Fault(
-            run=run, says=says, fires=fires, strikes=context, **more
-        )
+        says = (strikes.__doc__ or "").rstrip(".")
+        FAULTS[strikes.__name__] = Fault(run=run, says=says, fires=fires, strikes=context, **more)
         return context
 
     return register
@@ -120,8 +127,9 @@ def fault(run: str, says: str, fires: Mapping[str, Mapping[str, str]], **more: A
 # --- processes ------------------------------------------------------------------------------------
 
 
-@fault("plain", "learner SIGSTOPped", {"RlsdServiceDown": {"service": "learner"}})
+@fault("plain", {"RlsdServiceDown": {"service": "learner"}}, for_s=20.0)
 async def learner_stopped(scene: Scene) -> AsyncIterator[float]:
+    """Learner SIGSTOPped."""
     scene.signal("learner", signal.SIGSTOP)
     yield time.time()
     scene.signal("learner", signal.SIGCONT)
@@ -129,10 +137,10 @@ async def learner_stopped(scene: Scene) -> AsyncIterator[float]:
 
 @fault(
     "plain",
-    "a file that the learner writes each step hangs, as on a dead volume (a pipe that nobody reads)",
     {"RlsdServiceStalled": {"service": "learner"}, "RlsdLearnerStalled": {}},
 )
 async def learner_hangs(scene: Scene) -> AsyncIterator[float]:
+    """A file that the learner writes each step hangs, as on a dead volume: a pipe, unread."""
     file = scene.config.run_dir / "metrics.jsonl"
     kept, pipe = file.with_suffix(".kept"), file.with_suffix(".pipe")
     os.mkfifo(pipe)
@@ -147,20 +155,20 @@ async def learner_hangs(scene: Scene) -> AsyncIterator[float]:
 
 @fault(
     "plain",
-    "all rollout killed and kept away",
     {"RlsdServiceDown": {"service": "rollout"}, "RlsdLearnerStarved": {}},
 )
 async def rollout_gone(scene: Scene) -> AsyncIterator[float]:
+    """All rollout killed and kept away."""
     async with scene.without("rollout"):
         yield time.time()
 
 
 @fault(
     "plain",
-    "reading a version's manifest hangs (a pipe that nobody writes), so rollout's compute thread does",
     {"RlsdServiceStalled": {"service": "rollout"}},
 )
 async def rollout_hangs(scene: Scene) -> AsyncIterator[float]:
+    """Reading a version's manifest hangs, and rollout's compute thread with it: a pipe."""
     async with scene.damaged_before_it_is_read("MANIFEST.json") as file:
         content = file.read_bytes()
         pipe = file.with_name("pipe")
@@ -176,10 +184,10 @@ async def rollout_hangs(scene: Scene) -> AsyncIterator[float]:
 
 @fault(
     "plain",
-    "a second rollout whose volume has no weights",
     {"RlsdServiceNotReady": {"service": "rollout"}},
 )
 async def replica_without_weights(scene: Scene) -> AsyncIterator[float]:
+    """A second rollout whose volume has no weights."""
     empty = scene.path.parents[2] / "empty" / scene.config.run.id / "weights"
     empty.mkdir(parents=True, exist_ok=True)
     async with scene.second_rollout(empty):
@@ -188,11 +196,11 @@ async def replica_without_weights(scene: Scene) -> AsyncIterator[float]:
 
 @fault(
     "plain",
-    "a second rollout whose volume stays at one version",
     {"RlsdWeightSkew": {}, "RlsdDeadLetters": {"stage": "rollout"}},
     within_s=150.0,
 )
 async def replica_behind(scene: Scene) -> AsyncIterator[float]:
+    """A second rollout whose volume stays at one version."""
     stale = scene.path.parents[2] / "stale" / scene.config.run.id / "weights"
     stale.mkdir(parents=True, exist_ok=True)
     while True:
@@ -208,15 +216,24 @@ async def replica_behind(scene: Scene) -> AsyncIterator[float]:
 # --- Redis ----------------------------------------------------------------------------------------
 
 
-@fault("plain", "Redis SIGSTOPped", {"RlsdQueuesUnreachable": {}})
-async def redis_stopped(scene: Scene) -> AsyncIterator[float]:
+@fault("plain", {"RlsdQueuesUnreachable": {}}, for_s=25.0)
+async def redis_gone(scene: Scene) -> AsyncIterator[float]:
+    """Redis killed and kept away."""
+    async with scene.without("redis"):
+        yield time.time()
+
+
+@fault("plain", {"RlsdQueuesUnreachable": {}})
+async def redis_hangs(scene: Scene) -> AsyncIterator[float]:
+    """Redis SIGSTOPped: connected, without an answer."""
     scene.supervisor.signal("redis", signal.SIGSTOP)
     yield time.time()
     scene.supervisor.signal("redis", signal.SIGCONT)
 
 
-@fault("plain", "CONFIG SET maxmemory: 115 % of what is used", {"RlsdRedisMemory": {}})
+@fault("plain", {"RlsdRedisMemory": {}})
 async def redis_nearly_full(scene: Scene) -> AsyncIterator[float]:
+    """CONFIG SET maxmemory: 115 % of what is used."""
     client: Any = redis.Redis.from_url(scene.parts.redis_url, socket_timeout=5.0)
     client.config_set("maxmemory", int(1.15 * client.info("memory")["used_memory"]))
     yield time.time()
@@ -228,16 +245,35 @@ async def redis_nearly_full(scene: Scene) -> AsyncIterator[float]:
 
 @fault(
     "plain",
-    "a published version cut in half on disk",
     {"RlsdWeightInstallFailures": {"service": "rollout", "reason": "damaged"}},
 )
 async def weights_damaged(scene: Scene) -> AsyncIterator[float]:
+    """A published version cut in half on disk."""
     async with scene.damaged_before_it_is_read("model.safetensors") as file:
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
     yield time.time()
     if file.parent.exists():  # else the learner has mended it, or newer ones were read
         file.write_bytes(whole)
+
+
+@fault(
+    "plain",
+    {"RlsdWeightInstallFailures": {"service": "rollout", "reason": "probe"}},
+)
+async def weights_others(scene: Scene) -> AsyncIterator[float]:
+    """A published version whose files are whole and whose weights are others."""
+    async with scene.damaged_before_it_is_read("model.safetensors") as file:
+        manifest = file.with_name("MANIFEST.json")
+        whole, said = file.read_bytes(), manifest.read_text()
+        other = (EXAMPLE / "base" / file.name).read_bytes()
+        manifest.write_text(
+            said.replace(hashlib.sha256(whole).hexdigest(), hashlib.sha256(other).hexdigest())
+        )
+        file.write_bytes(other)
+    yield time.time()
+    file.write_bytes(whole)
+    manifest.write_text(said)
 
 
 # --- verifiers ------------------------------------------------------------------------------------
@@ -254,31 +290,31 @@ def _mood(mood: Mood) -> Callable[[Scene], AsyncIterator[float]]:
 
 for name_, mood_, says_, fires_ in (
     (
-        "verifier_lies",
-        Mood.LYING,
-        "the verifier gives 1 to everything",
-        {"RlsdVerifierCanaryWrong": {"verifier": "chain"}},
-    ),
-    (
         "verifier_fails",
         Mood.AT_TIMES,
-        "one check in five meets a 500, a hang, 10 MB, broken JSON or NaN",
+        "One check in five meets a 500, a hang, 10 MB, broken JSON or NaN",
         {"RlsdVerifierErrorBudgetBurn": {"kind": "http"}},
     ),
     (
         "verifier_hangs",
         Mood.HANGING,
-        "the verifier answers nothing",
+        "The verifier answers nothing",
         {
             "RlsdVerifierCircuitOpen": {"verifier": "chain"},
             "RlsdQueueAge": {"stage": "verify"},
             "RlsdLearnerStarved": {},
         },
     ),
+    (
+        "verifier_lies",
+        Mood.LYING,
+        "The verifier gives 1 to everything",
+        {"RlsdVerifierCanaryWrong": {"verifier": "chain"}},
+    ),
 ):
     strikes_ = _mood(mood_)
-    strikes_.__name__ = name_
-    fault("http", says_, fires_, within_s=150.0)(strikes_)
+    strikes_.__name__, strikes_.__doc__ = name_, says_
+    fault("http", fires_, within_s=150.0)(strikes_)
 
 
 # --- learning -------------------------------------------------------------------------------------
@@ -289,33 +325,33 @@ def _always(run: str, name: str, says: str, fires: Mapping[str, Mapping[str, str
         first = scene.config.run_dir / "batches" / "00000001.batch"
         yield first.stat().st_mtime
 
-    strikes.__name__ = name
-    fault(run, says, fires, can_be_undone=False, within_s=240.0)(strikes)
+    strikes.__name__, strikes.__doc__ = name, says
+    fault(run, fires, can_be_undone=False, from_start=True, within_s=240.0)(strikes)
 
 
 _always(
     "leaking",
     "tests_print_without_end",
-    "half of the tasks are code whose tests print without end, so that none passes",
+    "Half of the tasks are code whose tests print without end, so that none passes",
     {"RlsdSandboxKills": {}, "RlsdGroupsUninformative": {"kind": "code"}},
 )
 _always("leaking", "leaking_method", "GRPO+OPSD on the demo, rate 2e-3", {"RlsdLeakage": {}})
 _always(
     "credit",
     "token_weights_clipped",
-    "method.eps_w = 1e-4",
+    "method.eps_w = 1e-6",
     {"RlsdCreditSaturated": {}},
 )
 _always(
     "credit",
     "long_privileged_context",
-    "a template that repeats the reference 40 times",
+    "A template that repeats the reference 120 times",
     {"RlsdTeacherOverhead": {}},
 )
 _always(
     "rounded",
     "weights_rounded",
-    "rollout samples from weights rounded to 15 levels; its probe's tolerance is raised",
+    "Rollout samples from weights rounded to nine levels; its probe's tolerance is raised",
     {"RlsdLogprobMismatch": {}},
 )
 _always(
@@ -328,24 +364,25 @@ _always(
 
 @fault(
     "plain",
-    "the learner goes on with a learning rate of 1",
     {"RlsdRewardCollapse": {}, "RlsdEntropyCollapse": {}},
     can_be_undone=False,
     within_s=200.0,
 )
 async def rate_absurd(scene: Scene) -> AsyncIterator[float]:
+    """The learner goes on with a learning rate of 1."""
+    await scene.steps(40)  # of a policy that is well
     await _restarted(scene, "learner.lr=1.0")
     yield time.time()
 
 
 @fault(
-    "plain",
-    "the learner goes on with a learning rate of 1e38",
+    "rounded",
     {"RlsdNonFiniteStep": {}},
     can_be_undone=False,
     within_s=200.0,
 )
 async def rate_overflows(scene: Scene) -> AsyncIterator[float]:
+    """The learner goes on with a learning rate of 1e38."""
     await _restarted(scene, "learner.lr=1e38")
     yield time.time()
 
@@ -362,17 +399,14 @@ async def _restarted(scene: Scene, setting: str) -> None:
 # --- bugs -----------------------------------------------------------------------------------------
 
 
-def _bug(name: str, file: str, says: str, alert: str, *, once: bool) -> None:
+def _bug(name: str, file: str, says: str, alert: str) -> None:
     async def strikes(scene: Scene) -> AsyncIterator[float]:
         (scene.bugs / file).touch()
-        if once:
-            await scene.steps(3)
-            (scene.bugs / file).unlink()
         yield time.time()
-        (scene.bugs / file).unlink(missing_ok=True)
+        (scene.bugs / file).unlink()
 
-    strikes.__name__ = name
-    fault("credit", f"a bug put in: {says}", {alert: {}}, can_be_undone=False)(strikes)
+    strikes.__name__, strikes.__doc__ = name, f"A bug put in: {says}"
+    fault("credit", {alert: {}}, can_be_undone=False)(strikes)
 
 
 _bug(
@@ -380,14 +414,11 @@ _bug(
     "residual",
     "the ledger forgets outcomes",
     "RlsdIdentityResidual",
-    once=False,
 )
-_bug("trained_again", "twice", "a group is put into two batches", "RlsdTrainedTwice", once=True)
+_bug("trained_again", "twice", "a group is put into two batches", "RlsdTrainedTwice")
 _bug(
     "signs_flipped",
     "flips",
     "every other token's sign is turned",
     "RlsdCreditSignFlips",
-    once=True,
 )
-

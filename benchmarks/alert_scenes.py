@@ -11,7 +11,7 @@ import contextlib
 import json
 import shutil
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,14 @@ SETTINGS = (
     "run.max_staleness=1",
     "run.abandoned_after_s=5",
     "run.stall_after_s=10",
-    "rollout.group_size=4",
-    "rollout.max_batch=16",
+    "rollout.group_size=8",
+    "rollout.max_batch=32",
     "learner.lr=1e-5",
     "learner.checkpoint_every=20",
+)
+CANARIES = (
+    {"response": "1 ; 2 # 2", "reference": "2", "expect": {"passed": True}},
+    {"response": "1 ; 2 # 3", "reference": "2", "expect": {"passed": False}},
 )
 _FIRST_STEPS_S = 240.0
 
@@ -166,18 +170,9 @@ async def open_scene(
     name: str, run: Run, folder: Path, *, asked: Prometheus, targets: Path
 ) -> AsyncIterator[Scene]:
     """Start a run; it has made its first steps when the context begins."""
-    folder.mkdir(parents=True)
     (port,) = free_ports(1)
-    settings = [x.replace("PORT", str(port)).replace("FOLDER", str(folder)) for x in run.settings]
-    if run.records is not None:
-        lines = CHAIN.read_text().splitlines()
-        records = [run.records(n, json.loads(line)) for n, line in enumerate(lines)]
-        (folder / "train.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
-        settings.append(f'data.train="{folder / "train.jsonl"}"')
-    write_canaries(folder / "canary.jsonl")
-    config, path = chain_run(folder / "runs", f'run.id="{name}"', *SETTINGS, *settings)
+    config, path = _prepared(name, run, folder, verifier_port=port)
     bugs = folder / "bugs"
-    bugs.mkdir()
     parts = system(
         config,
         path,
@@ -203,7 +198,7 @@ async def open_scene(
         async with contextlib.AsyncExitStack() as stack:
             verifier = await stack.enter_async_context(MoodyVerifier().serving(port))
             if run.is_quantized:
-                copy = folder / "copy" / name / "weights"
+                copy = _copy_of(folder, name)
                 await stack.enter_async_context(_quantized(config, copy))
                 by_name["rollout-0"].command = _reading(copy, by_name["rollout-0"].command, path)
             supervisor = await stack.enter_async_context(supervised(parts.children))
@@ -223,13 +218,31 @@ async def open_scene(
         link.unlink()
 
 
-def write_canaries(file: Path) -> None:
-    """Two completions with known verdicts."""
-    lines = [
-        {"response": "1 ; 2 # 2", "reference": "2", "expect": {"passed": True}},
-        {"response": "1 ; 2 # 3", "reference": "2", "expect": {"passed": False}},
-    ]
+def _prepared(name: str, run: Run, folder: Path, *, verifier_port: int) -> tuple[RunConfig, Path]:
+    """The run's configuration, with the files that it names."""
+    (folder / "bugs").mkdir(parents=True)
+    known = {"PORT": str(verifier_port), "FOLDER": str(folder)}
+    settings = list(run.settings)
+    for word, value in known.items():
+        settings = [x.replace(word, value) for x in settings]
+    if run.records is not None:
+        lines = CHAIN.read_text().splitlines()
+        records = [run.records(n, json.loads(line)) for n, line in enumerate(lines)]
+        _write_lines(folder / "train.jsonl", records)
+        settings.append(f'data.train="{folder / "train.jsonl"}"')
+    _write_lines(folder / "canary.jsonl", CANARIES)
+    if run.is_quantized:
+        _copy_of(folder, name).mkdir(parents=True)
+    return chain_run(folder / "runs", f'run.id="{name}"', *SETTINGS, *settings)
+
+
+def _write_lines(file: Path, lines: Iterable[dict[str, Any]]) -> None:
     file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _copy_of(folder: Path, name: str) -> Path:
+    """Where the rounded weights of a run are."""
+    return folder / "copy" / name / "weights"
 
 
 def _reading(weights: Path, command: Any, path: Path) -> list[str]:
@@ -245,7 +258,6 @@ def _reading(weights: Path, command: Any, path: Path) -> list[str]:
 @contextlib.asynccontextmanager
 async def _quantized(config: RunConfig, copy: Path) -> AsyncIterator[None]:
     """Every version is there too, as soon as it is published, rounded to few bits."""
-    copy.mkdir(parents=True)
     original = WeightStore(config.run_dir / "weights", config.run.id)
     rounded = WeightStore(copy, config.run.id)
 
@@ -265,7 +277,7 @@ async def _quantized(config: RunConfig, copy: Path) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def _round_off(original: WeightStore, rounded: WeightStore, version: int, levels: int = 7) -> None:
+def _round_off(original: WeightStore, rounded: WeightStore, version: int, levels: int = 4) -> None:
     """Copy a version with its matrices as `levels` steps of their largest entry, both ways."""
     import numpy as np
     from safetensors.numpy import load_file, save_file
@@ -284,4 +296,3 @@ def _round_off(original: WeightStore, rounded: WeightStore, version: int, levels
         save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
     rounded.publish(version, step=manifest.step, probe=manifest.probe, save=save)
-

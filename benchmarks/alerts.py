@@ -18,6 +18,7 @@ import asyncio
 import contextlib
 import json
 import os
+import signal
 import tempfile
 import time
 from collections import defaultdict
@@ -70,7 +71,7 @@ async def silent(scene: Scene, fault: Fault) -> bool:
     """Whether the fault's alerts are silent, or become so."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_CALM_S):
-            while among(fault.fires, await firing(scene)):
+            while among(fault.fires, await firing(scene)):  # noqa: ASYNC110  it gives no event
                 await asyncio.sleep(_LOOK_EVERY_S)
             return True
     return False
@@ -79,14 +80,14 @@ async def silent(scene: Scene, fault: Fault) -> bool:
 async def caused(scene: Scene, name: str) -> dict[str, Any]:
     """Cause a fault; what fired, and when."""
     fault = FAULTS[name]
-    was_silent = await silent(scene, fault) if fault.can_be_undone else True
+    was_silent = fault.from_start or await silent(scene, fault)
     before = set(await firing(scene))
     fired: dict[str, float] = {}
     beside: dict[str, float] = {}
     async with fault.strikes(scene) as struck_at:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(fault.within_s):
-                while set(fired) != set(fault.fires):
+                while set(fired) != set(fault.fires) or time.time() < struck_at + fault.for_s:
                     now = await firing(scene)
                     after_s = round(time.time() - struck_at, 1)
                     for alert in among(fault.fires, now):
@@ -95,7 +96,8 @@ async def caused(scene: Scene, name: str) -> dict[str, Any]:
                         if not among(fault.fires, {other: labels}) and other not in before:
                             beside.setdefault(other, after_s)
                     await asyncio.sleep(_LOOK_EVERY_S)
-    undone_at, silent_after = time.time(), None
+        undone_at = time.time()
+    silent_after = None
     if fault.can_be_undone and await silent(scene, fault):
         silent_after = round(time.time() - undone_at, 1)
     return {
@@ -124,9 +126,13 @@ async def disturbed(names: Iterable[str], scale: float, folder: Path) -> dict[st
             async with open_scene(
                 run, RUNS[run], folder / run, asked=asked, targets=targets
             ) as scene:
+                of_the_run = [name for name in faults if FAULTS[name].from_start]
+                both = await asyncio.gather(*(caused(scene, name) for name in of_the_run))
+                for name, one in zip(of_the_run, both, strict=True):
+                    _tell(found, name, one)
                 for name in faults:
-                    found[name] = await caused(scene, name)
-                    _say(f"  {name}: {json.dumps(found[name])}")
+                    if name not in of_the_run:
+                        _tell(found, name, await caused(scene, name))
     return found
 
 
@@ -145,7 +151,8 @@ def problems(found: Mapping[str, Any]) -> list[str]:
 def table(result: Mapping[str, Any]) -> list[str]:
     """The result as Markdown, a line for each alert."""
     lines = [
-        "| alert | fault | fires after, s | of them `for:`, s | unscaled, min | silent after, s | beside it |",
+        "| alert | fault | fires after, s | of it `for:`, s | unscaled, min | silent after, s "
+        "| beside it |",
         "|---|---|---|---|---|---|---|",
     ]
     scale, after = result["scale"], {alert.name: alert.after for alert in ALERTS}
@@ -160,6 +167,11 @@ def table(result: Mapping[str, Any]) -> list[str]:
             cells = [alert, of["says"], seconds, f"{holds_s:g}", f"{seconds * scale / 60:.0f}"]
             lines.append(f"| {' | '.join(map(str, [*cells, undone, ', '.join(others)]))} |")
     return lines
+
+
+def _tell(found: dict[str, Any], name: str, one: dict[str, Any]) -> None:
+    found[name] = one
+    _say(f"  {name}: {json.dumps(one)}")
 
 
 def _say(text: str) -> None:
@@ -186,6 +198,7 @@ def main() -> None:
         print("\n".join(table(json.loads(RESULT.read_text()))))
         return
     names = arguments.faults or list(FAULTS)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that Prometheus ends, too
     with tempfile.TemporaryDirectory(prefix="rlsd-alerts-") as made:
         folder = arguments.folder or Path(made)
         folder.mkdir(parents=True, exist_ok=True)
