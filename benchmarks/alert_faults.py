@@ -272,8 +272,9 @@ async def weights_others(scene: Scene) -> AsyncIterator[float]:
         )
         file.write_bytes(other)
     yield time.time()
-    file.write_bytes(whole)
-    manifest.write_text(said)
+    if file.parent.exists():
+        file.write_bytes(whole)
+        manifest.write_text(said)
 
 
 # --- verifiers ------------------------------------------------------------------------------------
@@ -372,6 +373,7 @@ async def rate_absurd(scene: Scene) -> AsyncIterator[float]:
     """The learner goes on with a learning rate of 1."""
     await scene.steps(40)  # of a policy that is well
     await _restarted(scene, "learner.lr=1.0")
+    await scene.steps(1)
     yield time.time()
 
 
@@ -382,18 +384,18 @@ async def rate_absurd(scene: Scene) -> AsyncIterator[float]:
     within_s=200.0,
 )
 async def rate_overflows(scene: Scene) -> AsyncIterator[float]:
-    """The learner goes on with a learning rate of 1e38."""
-    await _restarted(scene, "learner.lr=1e38")
+    """The learner goes on with a learning rate of 1e35 (from its start, which takes seconds)."""
+    await _restarted(scene, "learner.lr=1e35")
     yield time.time()
 
 
 async def _restarted(scene: Scene, setting: str) -> None:
+    """Return once another learner's process has begun."""
     learner = scene.child("learner")
     learner.command = [*learner.command, "--set", setting, "--set", "learner.warmup_steps=0"]
     pid = scene.supervisor.pid("learner")
     scene.signal("learner", signal.SIGKILL)
     await scene.supervisor.restarted("learner", pid)
-    await scene.steps(1)
 
 
 # --- bugs -----------------------------------------------------------------------------------------

@@ -50,6 +50,8 @@ CANARIES = (
     {"response": "1 ; 2 # 3", "reference": "2", "expect": {"passed": False}},
 )
 _FIRST_STEPS_S = 240.0
+_WARM_STEPS = 15
+"""Then everything has been scraped a few times."""
 
 
 @dataclass(kw_only=True)
@@ -213,6 +215,7 @@ async def open_scene(
                 bugs=bugs,
             )
             await until(lambda: num_logged(config) >= 2, timeout_s=_FIRST_STEPS_S)
+            await scene.steps(_WARM_STEPS)
             yield scene
     finally:
         link.unlink()
