@@ -154,7 +154,7 @@ def test_both_engines_are_one_fleet(tmp_path):
     [
         ("RlsdLogprobMismatch", 'rlsd_learner_mismatch_kl_nats{run="a"}', "0.1 0.04"),
         ("RlsdCreditSaturated", 'rlsd_credit_weight_clip_ratio{run="a",side="low"}', "1 0.6"),
-        ("RlsdEntropyCollapse", 'rlsd_learner_sampled_entropy_nats{run="a"}', "0.15 0.01"),
+        ("RlsdEntropyCollapse", 'rlsd_learner_sampled_entropy_nats{run="a"}', "0.35 0.01"),
     ],
 )
 def test_a_gauge_that_jumps_from_step_to_step_fires_by_its_mean(alert, series, values, tmp_path):
