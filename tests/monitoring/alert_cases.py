@@ -193,7 +193,7 @@ CASES: dict[str, Case] = {
     "RlsdVerifierErrorBudgetBurn": Case(
         at="80m",
         fires=_verdicts("0+10x120", "0+90x120"),
-        silent=_verdicts("0x76 10+10x30", "0+90x120"),  # five bad minutes in a good hour
+        silent=_verdicts("0x74 60+60x30", "0+90x120"),  # five bad minutes in a good hour
         summary="Run a: 10% of math checks give no verdict",
         labels={"kind": "math"},
     ),

@@ -46,9 +46,6 @@ JOINED = {
     "rlsd:service_busy": {"service"},
 }
 """Labels of recorded series beside run and pod, by how their names begin."""
-UNASKED = {
-    "rlsd_run_info": "the label config_sha256 is for people who compare runs",
-}
 
 
 def labels_of(metric):
