@@ -275,12 +275,11 @@ ALERTS = (
     ),
     Alert(
         name="RlsdServiceStalled",
-        expr="max by (run, service) (rlsd_service_stalled) > 0",
-        after="<1m>",
+        expr="max by (run, service) (max_over_time(rlsd_service_stalled[<10m>])) > 0",
         severity="critical",
         pillar="progress",
         page="services",
-        summary="Run {{ $labels.run }}: {{ $labels.service }} does not move",
+        summary="Run {{ $labels.run }}: {{ $labels.service }} does not move, or did not of late",
         description="/livez answers 503: a part has not ticked for run.stall_after_s. Kubernetes "
         "restarts it; elsewhere you have to.",
     ),
