@@ -183,7 +183,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.alerts", description=__doc__)
     parser.add_argument("faults", nargs="*", metavar="FAULT", help="all of them by default")
     parser.add_argument("--scale", type=float, default=SCALE, help="what durations are divided by")
-    parser.add_argument("--out", type=Path, help=f"where the result is kept ({RESULT})")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="where the result is kept; of single faults, beside those that are there",
+    )
     parser.add_argument("--folder", type=Path, help="where the runs stay for inspection")
     parser.add_argument("--list", action="store_true", help="say what faults there are")
     parser.add_argument("--table", action="store_true", help="print the kept result as Markdown")
@@ -212,6 +216,8 @@ def main() -> None:
     }
     out = arguments.out or (None if arguments.faults else RESULT)
     if out:
+        kept = json.loads(out.read_text())["faults"] if arguments.faults and out.exists() else {}
+        result["faults"] = {name: (kept | found)[name] for name in FAULTS if name in kept | found}
         out.write_text(json.dumps(result, indent=2) + "\n")
     wrong = problems(found)
     for problem in wrong:

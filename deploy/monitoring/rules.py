@@ -44,7 +44,9 @@ RECORDED = {
     # --- learning
     "rlsd:reward:mean15m": """
         sum by (run) (rate(rlsd_learner_reward_sum[<15m>]))
-          / sum by (run) (rate(rlsd_learner_reward_count[<15m>]))""",
+          / (sum by (run) (rate(rlsd_learner_reward_count[<15m>])) > 0)""",
+    # Not the highest: after a standstill the mean is that of one step, which may be a lucky one.
+    "rlsd:reward:best6h": "quantile_over_time(0.9, rlsd:reward:mean15m[<6h>])",
     # The learner's own entropy is that of trained tokens: when all siblings are alike, of none.
     "rlsd:entropy_nats:mean15m": (
         "max by (run) (avg_over_time(rlsd_learner_sampled_entropy_nats[<15m>]))"
@@ -433,8 +435,8 @@ ALERTS = (
     Alert(
         name="RlsdRewardCollapse",
         expr="""
-            rlsd:reward:mean15m < 0.5 * max_over_time(rlsd:reward:mean15m[<6h>])
-              and max_over_time(rlsd:reward:mean15m[<6h>]) > 0.1""",
+            rlsd:reward:mean15m < 0.5 * rlsd:reward:best6h
+              and rlsd:reward:best6h > 0.1""",
         after="<15m>",
         severity="warning",
         pillar="learning",

@@ -59,7 +59,7 @@ def test_prometheus_takes_the_rules(scale, tmp_path):
     file.write_text(yaml.safe_dump(rules(scale)))
     done = promtool("check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "60 rules found" in done.stdout
+    assert "61 rules found" in done.stdout
 
 
 def test_prometheus_takes_the_file_in_the_chart():
