@@ -1,6 +1,7 @@
 """Each alert fires when it should, and is silent when it should be, in Prometheus itself."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -176,4 +177,18 @@ def test_a_gauge_that_jumps_from_step_to_step_fires_by_its_mean(alert, series, v
             ],
         },
     )
+    assert done.returncode == 0, done.stdout
+
+
+def test_one_lucky_step_is_no_best_reward(tmp_path):
+    [alert] = [x for x in ALERTS if x.name == "RlsdRewardCollapse"]
+    case = replace(
+        CASES[alert.name],
+        at="230m",
+        silent={  # a step of which all is right, a standstill, then 0.2 as usual
+            'rlsd_learner_reward_count{run="a",kind="math"}': "0x5 30x20 30+10x220",
+            'rlsd_learner_reward_sum{run="a",kind="math"}': "0x5 30x20 30+2x220",
+        },
+    )
+    done = outcome(tmp_path, unit_test(alert, case, fires=False))
     assert done.returncode == 0, done.stdout
