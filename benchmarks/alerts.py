@@ -67,6 +67,24 @@ def among(wanted: Mapping[str, Mapping[str, str]], now: Firing) -> set[str]:
     }
 
 
+def first_fired(scene: Scene, alerts: Iterable[str], since: float) -> dict[str, float]:
+    """Seconds from a time to the first firing of alerts, as Prometheus has recorded them."""
+    of_run = f'run="{scene.config.run.id}", alertstate="firing"'
+    return {
+        alert: round(
+            min(
+                series.points[0][0]
+                for series in scene.asked.over(
+                    f'ALERTS{{alertname="{alert}", {of_run}}}', since, time.time(), 0.5
+                )
+            )
+            - since,
+            1,
+        )
+        for alert in alerts
+    }
+
+
 async def silent(scene: Scene, fault: Fault) -> bool:
     """Whether the fault's alerts are silent, or become so."""
     with contextlib.suppress(TimeoutError):
@@ -97,6 +115,8 @@ async def caused(scene: Scene, name: str) -> dict[str, Any]:
                             beside.setdefault(other, after_s)
                     await asyncio.sleep(_LOOK_EVERY_S)
         undone_at = time.time()
+        if fault.from_start:  # it may have fired before anybody looked
+            fired = await asyncio.to_thread(first_fired, scene, fired, struck_at)
     silent_after = None
     if fault.can_be_undone and await silent(scene, fault):
         silent_after = round(time.time() - undone_at, 1)

@@ -45,8 +45,12 @@ RECORDED = {
     "rlsd:reward:mean15m": """
         sum by (run) (rate(rlsd_learner_reward_sum[<15m>]))
           / (sum by (run) (rate(rlsd_learner_reward_count[<15m>])) > 0)""",
-    # Not the highest: after a standstill the mean is that of one step, which may be a lucky one.
-    "rlsd:reward:best6h": "quantile_over_time(0.9, rlsd:reward:mean15m[<6h>])",
+    # Groups are all right or all wrong more often than not: a mean of few of them says nothing.
+    "rlsd:reward:mean1h": """
+        sum by (run) (rate(rlsd_learner_reward_sum[<1h>]))
+          / sum by (run) (rate(rlsd_learner_reward_count[<1h>]))
+          and sum by (run) (increase(rlsd_learner_groups_judged_total[<1h>])) > 100""",
+    "rlsd:reward:best6h": "quantile_over_time(0.9, rlsd:reward:mean1h[<6h>])",
     # The learner's own entropy is that of trained tokens: when all siblings are alike, of none.
     "rlsd:entropy_nats:mean15m": (
         "max by (run) (avg_over_time(rlsd_learner_sampled_entropy_nats[<15m>]))"
@@ -435,7 +439,7 @@ ALERTS = (
     Alert(
         name="RlsdRewardCollapse",
         expr="""
-            rlsd:reward:mean15m < 0.5 * rlsd:reward:best6h
+            rlsd:reward:mean1h < 0.5 * rlsd:reward:best6h
               and rlsd:reward:best6h > 0.1""",
         after="<15m>",
         severity="warning",

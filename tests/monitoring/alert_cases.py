@@ -227,9 +227,12 @@ CASES: dict[str, Case] = {
         summary="Run a: 10% of sandbox runs were killed or broke",
     ),
     "RlsdRewardCollapse": Case(
-        at="120m",
-        fires=_rewards("0+8x60 480+2x90", "0+10x200"),
-        silent=_rewards("0+8x60 480+5x90", "0+10x200"),
+        at="230m",
+        fires={
+            **_rewards("0+8x100 800+2x150", "0+10x300"),
+            'rlsd_learner_groups_judged_total{run="a",kind="math",outcome="mixed"}': "0+2x300",
+        },
+        silent=_rewards("0+8x100 800+5x150", "0+10x300"),
         summary="Run a: the mean reward fell to 0.2, half of its best or less",
     ),
     "RlsdEntropyCollapse": Case(
