@@ -40,7 +40,7 @@ def _half_code(number: int, record: dict[str, Any]) -> dict[str, Any]:
 
 
 RUNS = {
-    # 8 groups a step: when all groups of a step fail, the learner ends, and with it what it measures.
+    # 8 groups a step: when all of a step fail, the learner ends, and with it what it measures.
     "plain": Run(settings=('method.name="grpo"', "run.groups_per_step=8")),
     "http": Run(
         settings=(

@@ -99,6 +99,8 @@ async def caused(scene: Scene, name: str) -> dict[str, Any]:
     """Cause a fault; what fired, and when."""
     fault = FAULTS[name]
     was_silent = fault.from_start or await silent(scene, fault)
+    if not fault.from_start:
+        await scene.steps(3)  # the fault before it is over
     before = set(await firing(scene))
     fired: dict[str, float] = {}
     beside: dict[str, float] = {}
