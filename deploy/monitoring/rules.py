@@ -44,7 +44,17 @@ RECORDED = {
     # --- learning
     "rlsd:reward:mean15m": """
         sum by (run) (rate(rlsd_learner_reward_sum[<15m>]))
-          / sum by (run) (rate(rlsd_learner_reward_count[<15m>]))""",
+          / (sum by (run) (rate(rlsd_learner_reward_count[<15m>])) > 0)""",
+    # Groups are all right or all wrong more often than not: a mean of few of them says nothing.
+    "rlsd:reward:mean1h": """
+        sum by (run) (rate(rlsd_learner_reward_sum[<1h>]))
+          / sum by (run) (rate(rlsd_learner_reward_count[<1h>]))
+          and sum by (run) (increase(rlsd_learner_groups_judged_total[<1h>])) > 100""",
+    "rlsd:reward:best6h": "quantile_over_time(0.9, rlsd:reward:mean1h[<6h>])",
+    # The learner's own entropy is that of trained tokens: when all siblings are alike, of none.
+    "rlsd:entropy_nats:mean15m": (
+        "max by (run) (avg_over_time(rlsd_learner_sampled_entropy_nats[<15m>]))"
+    ),
     "rlsd:group_uninformative:ratio_rate15m": """
         sum by (run, kind) (rate(rlsd_learner_groups_judged_total{outcome!="mixed"}[<15m>]))
           / sum by (run, kind) (rate(rlsd_learner_groups_judged_total[<15m>]))""",
@@ -65,7 +75,13 @@ RECORDED = {
     "rlsd:credit_leaks:ratio_rate30m": """
         sum by (run) (rate(rlsd_credit_leaks_total[<30m>]))
           / sum by (run) (rate(rlsd_credit_leak_checks_total[<30m>]))""",
-    "rlsd:credit_clipped:ratio": "sum by (run) (rlsd_credit_weight_clip_ratio)",
+    # Gauges of the last step jump from step to step; `for:` would begin anew each time.
+    "rlsd:credit_clipped:mean15m": (
+        "sum by (run) (avg_over_time(rlsd_credit_weight_clip_ratio[<15m>]))"
+    ),
+    "rlsd:mismatch_kl_nats:mean10m": (
+        "max by (run) (avg_over_time(rlsd_learner_mismatch_kl_nats[<10m>]))"
+    ),
     # --- verifier
     "rlsd:verifier_errors:ratio_rate5m": """
         sum by (run, kind) (rate(rlsd_verifier_verdicts_total{outcome=~"error|timeout"}[<5m>]))
@@ -234,13 +250,15 @@ ALERTS = (
                 > on (run) rlsd:patience_seconds)
               and on (run) (max by (run) (rlsd_learner_step)
                 < max by (run) (rlsd_learner_num_steps))
-              unless on (run) (rlsd:learner_waiting:ratio_rate5m > 0.5)""",
+              unless on (run) (rlsd:learner_waiting:ratio_rate5m > 0.5)
+              unless on (run) (sum by (run) (rate(rlsd_service_state_seconds_total{
+                service="learner", state="waiting_for_queues"}[<5m>])) > 0.5)""",
         after="<2m>",
         severity="critical",
         pillar="progress",
         page="learner",
         summary="Run {{ $labels.run }}: no step for {{ $value | humanizeDuration }}, and the "
-        "learner is not waiting for groups",
+        "learner waits neither for groups nor for Redis",
         description="The learner itself stands still or one of its own phases takes far longer "
         "than usual.",
     ),
@@ -263,12 +281,11 @@ ALERTS = (
     ),
     Alert(
         name="RlsdServiceStalled",
-        expr="max by (run, service) (rlsd_service_stalled) > 0",
-        after="<1m>",
+        expr="max by (run, service) (max_over_time(rlsd_service_stalled[<10m>])) > 0",
         severity="critical",
         pillar="progress",
         page="services",
-        summary="Run {{ $labels.run }}: {{ $labels.service }} does not move",
+        summary="Run {{ $labels.run }}: {{ $labels.service }} does not move, or did not of late",
         description="/livez answers 503: a part has not ticked for run.stall_after_s. Kubernetes "
         "restarts it; elsewhere you have to.",
     ),
@@ -387,13 +404,14 @@ ALERTS = (
     ),
     Alert(
         name="RlsdVerifierCircuitOpen",
-        expr="max by (run, verifier) (rlsd_verifier_http_circuit_state) > 1",
+        expr="max by (run, verifier) (rlsd_verifier_http_circuit_state) > 0",
         after="<1m>",
         severity="warning",
         pillar="reward",
         page="verifiers",
         summary="Run {{ $labels.run }}: the circuit to {{ $labels.verifier }} is open",
-        description="So many tries failed that it is left alone for a while; checks wait.",
+        description="So many tries failed that it is left alone for a while; checks wait. Between "
+        "its open times it is half open, which counts as well.",
     ),
     Alert(
         name="RlsdVerifierCanaryWrong",
@@ -421,8 +439,8 @@ ALERTS = (
     Alert(
         name="RlsdRewardCollapse",
         expr="""
-            rlsd:reward:mean15m < 0.5 * max_over_time(rlsd:reward:mean15m[<6h>])
-              and max_over_time(rlsd:reward:mean15m[<6h>]) > 0.1""",
+            rlsd:reward:mean1h < 0.5 * rlsd:reward:best6h
+              and rlsd:reward:best6h > 0.1""",
         after="<15m>",
         severity="warning",
         pillar="learning",
@@ -434,9 +452,8 @@ ALERTS = (
     Alert(
         name="RlsdEntropyCollapse",
         expr="""
-            max by (run) (rlsd_learner_entropy_nats)
-                < 0.1 * max by (run) (max_over_time(rlsd_learner_entropy_nats[<1d>]))
-              and on (run) rlsd:reward:mean15m < 0.9""",
+            rlsd:entropy_nats:mean15m < 0.1 * max_over_time(rlsd:entropy_nats:mean15m[<1d>])
+              and rlsd:reward:mean15m < 0.9""",
         after="<30m>",
         severity="warning",
         pillar="learning",
@@ -476,7 +493,7 @@ ALERTS = (
     ),
     Alert(
         name="RlsdLogprobMismatch",
-        expr="max by (run) (rlsd_learner_mismatch_kl_nats) > 0.05",
+        expr="rlsd:mismatch_kl_nats:mean10m > 0.05",
         after="<10m>",
         severity="warning",
         pillar="learning",
@@ -500,7 +517,7 @@ ALERTS = (
     ),
     Alert(
         name="RlsdCreditSaturated",
-        expr="rlsd:credit_clipped:ratio > 0.7",
+        expr="rlsd:credit_clipped:mean15m > 0.7",
         after="<30m>",
         severity="info",
         pillar="learning",

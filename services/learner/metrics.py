@@ -162,6 +162,11 @@ LEARNING_RATE = LateGauge("rlsd_learner_learning_rate", "Of the last step.")
 ENTROPY = LateGauge(
     "rlsd_learner_entropy_nats", "Of the policy, mean over the sampled tokens of the last step."
 )
+SAMPLED_ENTROPY = LateGauge(
+    "rlsd_learner_sampled_entropy_nats",
+    "Of the policy, estimated: mean -log-prob of the last batch's sampled tokens, by the sampler, "
+    "also in groups that are not trained.",
+)
 KL = labelled(
     Gauge("rlsd_learner_kl_nats", "Policy against the reference, k3, last step.", ["reference"]),
     reference=("old_policy",),
@@ -347,6 +352,15 @@ def observe_batch(groups: Sequence[Group], *, learner_version: int, leaks: Leaks
             LEAKS.inc(sum(leaks.any_in(t) for t in group.trajectories))
         if group.outcome is GroupOutcome.TRAINED:
             _observe_trained(group, learner_version)
+    sampled = [t for group in groups for t in group.trajectories if t.num_sampled]
+    if sampled:
+        total = sum(float(_of_policy(t.rollout_logprobs, t).sum()) for t in sampled)
+        SAMPLED_ENTROPY.set(-total / sum(t.num_sampled for t in sampled))
+
+
+def _of_policy(values: np.ndarray[Any, Any], trajectory: Trajectory) -> np.ndarray[Any, Any]:
+    """Values of tokens, without those that a tool gave."""
+    return values[trajectory.sampled] if trajectory.tool_turns else values
 
 
 def _observe_rewards(group: Group) -> None:
@@ -367,9 +381,7 @@ def _observe_delta(trajectory: Trajectory) -> None:
     scores = trajectory.scores
     if scores is None or not trajectory.num_sampled:
         return
-    delta = scores.teacher_logprobs - scores.student_logprobs
-    if trajectory.tool_turns:
-        delta = delta[trajectory.sampled]
+    delta = _of_policy(scores.teacher_logprobs - scores.student_logprobs, trajectory)
     SEQUENCE_DELTA.observe(float(np.abs(delta).mean()))
 
 

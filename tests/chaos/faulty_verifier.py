@@ -59,7 +59,8 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
             if fault is Fault.HANG:
                 await reader.read()  # until the caller has had enough
                 return
-            writer.write(_answer(request, fault))
+            score = reward_of(request["completion"], request["reference"])
+            writer.write(answer_to(score, fault))
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
         pass
@@ -67,8 +68,8 @@ async def _converse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
         writer.close()
 
 
-def _answer(request: dict, fault: Fault | None) -> bytes:
-    score = reward_of(request["completion"], request["reference"])
+def answer_to(score: float, fault: Fault | None) -> bytes:
+    """A whole HTTP answer: the score, or what a fault makes of it."""
     right = json.dumps({"outcome": "scored", "score": score}).encode()
     body = {
         Fault.TEN_MEGABYTES: right + _TOO_LARGE,

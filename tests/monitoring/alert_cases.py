@@ -85,8 +85,12 @@ CASES: dict[str, Case] = {
     "RlsdLearnerStalled": Case(
         at="30m",
         fires={**_PROGRESS, **_learner("0+60x200", "0x200")},
-        silent=_learner("0x200", "0+60x200"),  # that is the next one
-        summary="Run a: no step for 29m 0s, and the learner is not waiting for groups",
+        silent={  # then it is Redis; and when it waits for groups, it is the next one
+            **_learner("0x200", "0x200"),
+            'rlsd_service_state_seconds_total{run="a",service="learner",'
+            'state="waiting_for_queues"}': "0+60x200",
+        },
+        summary="Run a: no step for 29m 0s, and the learner waits neither for groups nor for Redis",
     ),
     "RlsdLearnerStarved": Case(
         at="30m",
@@ -100,11 +104,12 @@ CASES: dict[str, Case] = {
     "RlsdServiceStalled": Case(
         at="10m",
         fires={
-            'rlsd_service_stalled{run="a",service="teacher",pod="p"}': "1x60",
+            # Kubernetes restarts it half a minute later.
+            'rlsd_service_stalled{run="a",service="teacher",pod="p"}': "0x3 1 0x60",
             'rlsd_service_stalled{run="a",service="teacher",pod="q"}': "0x60",
         },
         silent={'rlsd_service_stalled{run="a",service="teacher",pod="p"}': "0x60"},
-        summary="Run a: teacher does not move",
+        summary="Run a: teacher does not move, or did not of late",
         labels={"service": "teacher"},
     ),
     "RlsdServiceNotReady": Case(
@@ -166,12 +171,12 @@ CASES: dict[str, Case] = {
     "RlsdWeightSkew": Case(
         at="30m",
         fires={
-            'rlsd_learner_policy_version{run="a"}': "0+1x60",
-            'rlsd_rollout_policy_version{run="a",pod="p"}': "0+1x60",
+            'rlsd_learner_policy_version{run="a"}': "30x60",
+            'rlsd_rollout_policy_version{run="a",pod="p"}': "30x60",
             'rlsd_rollout_policy_version{run="a",pod="q"}': "3x60",
             'rlsd_learner_staleness_limit_versions{run="a"}': "2x60",
         },
-        silent={'rlsd_rollout_policy_version{run="a",pod="q"}': "-3+1x60"},
+        silent={'rlsd_rollout_policy_version{run="a",pod="q"}': "27x60"},
         summary="Run a: a rollout replica is 27 versions behind",
     ),
     "RlsdWeightInstallFailures": Case(
@@ -195,8 +200,10 @@ CASES: dict[str, Case] = {
     ),
     "RlsdVerifierCircuitOpen": Case(
         at="10m",
-        fires={'rlsd_verifier_http_circuit_state{run="a",verifier="checks"}': "2x60"},
-        silent={'rlsd_verifier_http_circuit_state{run="a",verifier="checks"}': "1x60"},
+        fires={  # half open now and then, while probes fail
+            'rlsd_verifier_http_circuit_state{run="a",verifier="checks"}': "2 1 " * 30
+        },
+        silent={'rlsd_verifier_http_circuit_state{run="a",verifier="checks"}': "0x60"},
         summary="Run a: the circuit to checks is open",
         labels={"verifier": "checks"},
     ),
@@ -220,15 +227,18 @@ CASES: dict[str, Case] = {
         summary="Run a: 10% of sandbox runs were killed or broke",
     ),
     "RlsdRewardCollapse": Case(
-        at="120m",
-        fires=_rewards("0+8x60 480+2x90", "0+10x200"),
-        silent=_rewards("0+8x60 480+5x90", "0+10x200"),
+        at="230m",
+        fires={
+            **_rewards("0+8x100 800+2x150", "0+10x300"),
+            'rlsd_learner_groups_judged_total{run="a",kind="math",outcome="mixed"}': "0+2x300",
+        },
+        silent=_rewards("0+8x100 800+5x150", "0+10x300"),
         summary="Run a: the mean reward fell to 0.2, half of its best or less",
     ),
     "RlsdEntropyCollapse": Case(
         at="100m",
         fires={
-            'rlsd_learner_entropy_nats{run="a"}': "2x30 0.1x200",
+            'rlsd_learner_sampled_entropy_nats{run="a"}': "2x30 0.1x200",
             **_rewards("0+3x200", "0+10x200"),
         },
         silent=_rewards("0+9.5x200", "0+10x200"),  # it has converged

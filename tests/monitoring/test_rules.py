@@ -1,6 +1,7 @@
 """Each alert fires when it should, and is silent when it should be, in Prometheus itself."""
 
 import subprocess
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -59,7 +60,7 @@ def test_prometheus_takes_the_rules(scale, tmp_path):
     file.write_text(yaml.safe_dump(rules(scale)))
     done = promtool("check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "58 rules found" in done.stdout
+    assert "62 rules found" in done.stdout
 
 
 def test_prometheus_takes_the_file_in_the_chart():
@@ -146,4 +147,42 @@ def test_both_engines_are_one_fleet(tmp_path):
             ],
         },
     )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("alert", "series", "values"),
+    [
+        ("RlsdLogprobMismatch", 'rlsd_learner_mismatch_kl_nats{run="a"}', "0.1 0.04"),
+        ("RlsdCreditSaturated", 'rlsd_credit_weight_clip_ratio{run="a",side="low"}', "1 0.6"),
+        ("RlsdEntropyCollapse", 'rlsd_learner_sampled_entropy_nats{run="a"}', "0.35 0.01"),
+    ],
+)
+def test_a_gauge_that_jumps_from_step_to_step_fires_by_its_mean(alert, series, values, tmp_path):
+    high = "2 " * 30 if alert == "RlsdEntropyCollapse" else ""
+    reward = 'rlsd_learner_reward_{}{{run="a",kind="math"}}'
+    of_reward = {reward.format("sum"): "0+3x200", reward.format("count"): "0+10x200"}
+    series_ = {series: high + f"{values} " * 60, **of_reward}
+    done = outcome(
+        tmp_path,
+        {
+            "interval": "1m",
+            "input_series": [{"series": k, "values": v} for k, v in series_.items()],
+            "promql_expr_test": [
+                {
+                    "expr": f'count(ALERTS{{alertname="{alert}", alertstate="firing"}})',
+                    "eval_time": "100m",
+                    "exp_samples": [{"labels": "{}", "value": 1}],
+                }
+            ],
+        },
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_reward_of_few_groups_is_none_to_fall_from(tmp_path):
+    [alert] = [x for x in ALERTS if x.name == "RlsdRewardCollapse"]
+    few = {'rlsd_learner_groups_judged_total{run="a",kind="math",outcome="mixed"}': "0+1x300"}
+    case = replace(CASES[alert.name], silent=few)
+    done = outcome(tmp_path, unit_test(alert, case, fires=False))
     assert done.returncode == 0, done.stdout

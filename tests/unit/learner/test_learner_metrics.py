@@ -231,6 +231,18 @@ def test_the_teachers_distance_is_a_trajectorys_mean_over_what_the_policy_drew()
     assert changes(f"{name}_bucket", le="0.5") == 0
 
 
+def test_sampled_entropy_is_of_every_token_that_the_policy_drew_also_where_nothing_is_trained():
+    turn = ToolTurn(start=1, end=2, calls=())
+    told = make_trajectory(0, length=3, tool_turns=(turn,))
+    told = replace(told, rollout_logprobs=np.array([-0.5, -99.0, -1.5], np.float32))
+    other = make_trajectory(1, length=2)
+    other = replace(other, rollout_logprobs=np.array([-3.0, -3.0], np.float32))
+    observe(make_group(trajectories=(told, other), outcome=GroupOutcome.REJECTED))
+    assert value("rlsd_learner_sampled_entropy_nats") == pytest.approx(8 / 4)
+    observe(make_group(trajectories=(), outcome=GroupOutcome.FAILED))
+    assert value("rlsd_learner_sampled_entropy_nats") == pytest.approx(8 / 4), "it measures nothing"
+
+
 def test_leaks_are_looked_for_in_every_logged_completion():
     metrics.begin(config(), method_named("rlsd"), Ledger(), limit=8)
     changes = Changes()
