@@ -57,8 +57,9 @@ def stage_worker(
     *,
     max_in_flight: int,
     activity: Activity,
+    lacks: Callable[[], str] = lambda: "",
 ) -> Background:
-    """The background loop that works on `stage` of the run's queues."""
+    """The background loop that works on `stage` of the run's queues while it lacks nothing."""
     consumer = f"{socket.gethostname()}-{os.getpid()}"
 
     async def loop(stopping: asyncio.Event) -> None:
@@ -73,6 +74,7 @@ def stage_worker(
             process=process,
             on_dead=lambda d, reason: encode_failed(d.payload, d.group_id, reason),
             activity=activity,
+            lacks=lacks,
         )
         try:
             await work(

@@ -62,6 +62,8 @@ class Job:
     """The group marked failed, for the learner's ledger. Must not fail on a broken payload."""
     activity: Activity = field(default_factory=Activity)
     """Hears that the loop turns, and of outages."""
+    lacks: Callable[[], str] = lambda: ""
+    """What the work needs and is not there; meanwhile the groups are left to others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +124,7 @@ class _Worker:
         while not stop.done():
             self._job.activity.tick()
             free = self._limits.max_in_flight - len(self._in_hand)
-            if free == 0:
+            if free == 0 or self._job.lacks():
                 waits = {stop, *self._in_hand}
                 await asyncio.wait(
                     waits, timeout=_CLAIM_WAIT_S, return_when=asyncio.FIRST_COMPLETED

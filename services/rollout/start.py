@@ -50,18 +50,27 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
             activity=activity,
             conversation=conversation,
         )
+
+        def lacks() -> str:
+            return "" if engine.policy_version >= 0 else "no weights are installed yet"
+
         background: list[Background] = [follow_weights(engine, store, activity)]
         if config.run.transport == "redis":
             limit = groups_at_once(config)
             background.append(
                 stage_worker(
-                    Stage.ROLLOUT, service.process, config, max_in_flight=limit, activity=activity
+                    Stage.ROLLOUT,
+                    service.process,
+                    config,
+                    max_in_flight=limit,
+                    activity=activity,
+                    lacks=lacks,
                 )
             )
         probes = Probes(
             activity=activity,
             engine_url=config.rollout.engine_url,
-            lacks=lambda: "" if engine.policy_version >= 0 else "no weights are installed yet",
+            lacks=lacks,
         )
         yield Service(
             name=rollout_service_pb2.DESCRIPTOR.services_by_name["RolloutService"].full_name,

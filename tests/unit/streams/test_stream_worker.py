@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 
 import pytest
 
@@ -113,6 +114,22 @@ async def test_worker_advances_what_it_claims():
         moved = await arrivals(stream, Stage.VERIFY, 2)
     assert [d.payload for d in moved] == [b"A", b"B"]
     assert await stream.depth(Stage.ROLLOUT) == 0
+
+
+async def test_a_worker_that_lacks_something_leaves_the_groups_to_others():
+    stream, stopping, missing = MemoryStream(), asyncio.Event(), ["no weights"]
+    await admit(stream, "a")
+    without = replace(job(to_verify), lacks=lambda: missing[0] if missing else "")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(work(stream, without, stopping=stopping, limits=QUICK))
+        await asyncio.sleep(0.7)  # more than it sleeps at once
+        [untouched] = await stream.claim(Stage.ROLLOUT, "other", count=1, wait_s=0)
+        assert untouched.deliveries == 1
+        await stream.release([untouched], "other")
+        missing.clear()
+        [moved] = await arrivals(stream, Stage.VERIFY, 1)
+        stopping.set()
+    assert moved.payload == b"A"
 
 
 async def test_worker_processes_concurrently_up_to_its_limit():
