@@ -1,6 +1,6 @@
 """What metrics cost: `python benchmarks/metrics_overhead.py` (about 2 minutes).
 
-The demo, shortened, with a scrape of every service each second. Each service is its own process as
+The demo, shortened, with scrapes of every service. Each service is its own process as
 always; here it is started by this file, which first puts a clock of the thread's CPU time around
 every function that exists for metrics alone. Reported: CPU milliseconds a step by service and
 function, and their share of the time that a step takes. Metrics are never off, so there is nothing
@@ -140,7 +140,7 @@ def _time_scrapes(service: str, clocks: Clocks) -> None:
     http.make_wsgi_app = lambda: clocks.around("scrape", made())  # type: ignore[assignment]
 
 
-async def measured(steps: int) -> dict[str, Any]:
+async def measured(steps: int, every_s: float) -> dict[str, Any]:
     """Run the demo; what its clocks and its own files say."""
     with tempfile.TemporaryDirectory(prefix="rlsd-overhead-") as folder:
         given = [f'run.dir="{folder}"', 'run.id="r"', f"run.steps={steps}"]
@@ -154,20 +154,21 @@ async def measured(steps: int) -> dict[str, Any]:
 
         local.service_command = command  # type: ignore[assignment]
         watcher = local.Watcher(on_event=print, on_status=lambda _: None)
-        scraping = asyncio.create_task(_scrape(config.run_dir))
+        scraping = asyncio.create_task(_scrape(config.run_dir, every_s))
         await local.run_system(config, path, stopping=asyncio.Event(), watcher=watcher)
         scraping.cancel()
         lines = (config.run_dir / "metrics.jsonl").read_text().splitlines()
         step_s = [json.loads(line)["step_s"] for line in lines]
         return {
             "steps": steps,
+            "scraped_every_s": every_s,
             "step_s": {"median": median(step_s), "sum": sum(step_s)},
             "services": {s: json.loads(out.read_text()) for s, out in outs.items()},
         }
 
 
-async def _scrape(folder: Path) -> None:
-    """Every service, every second, as long as it has an address."""
+async def _scrape(folder: Path, every_s: float) -> None:
+    """Every service, now and then, as long as it has an address."""
     path = folder / "prometheus_targets.json"
     while True:
         for target in json.loads(path.read_text()) if path.exists() else []:
@@ -175,7 +176,7 @@ async def _scrape(folder: Path) -> None:
                 await asyncio.to_thread(_get, f"http://{target['targets'][0]}/metrics")
             except OSError:
                 continue
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(every_s)
 
 
 def _get(url: str) -> None:
@@ -200,13 +201,21 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
                 for name, seconds in sorted(clocks["seconds"].items())
             },
         }
-    return {"steps": steps, "step_s_median": found["step_s"]["median"], "services": services}
+    return {
+        "steps": steps,
+        "step_s_median": found["step_s"]["median"],
+        "scraped_every_s": found["scraped_every_s"],
+        "services": services,
+    }
 
 
 def main() -> None:
     """Measure, print, and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument(
+        "--every", type=float, default=5.0, help="seconds between scrapes; 5 is prometheus.yml's"
+    )
     parser.add_argument("--out", type=Path, default=RESULT)
     parser.add_argument("--part", help=argparse.SUPPRESS)
     arguments, rest = parser.parse_known_args()
@@ -214,7 +223,7 @@ def main() -> None:
         sys.argv = [arguments.part, *(x for x in rest if x != "--")]
         part(arguments.part, arguments.out)
         return
-    result = summary(asyncio.run(measured(arguments.steps)))
+    result = summary(asyncio.run(measured(arguments.steps, arguments.every)))
     arguments.out.write_text(json.dumps(result, indent=2) + "\n")
     for service, of in result["services"].items():
         print(f"{service:9} {of['ms_a_step']:8.3f} ms a step  {of['share_of_step_time']:.3%}")

@@ -346,16 +346,32 @@ def observe_batch(groups: Sequence[Group], *, learner_version: int, leaks: Leaks
         _observe_rewards(group)
         for trajectory in group.trajectories:
             COMPLETION_TOKENS.labels(trajectory.finish_reason).observe(trajectory.num_sampled)
-            _observe_delta(trajectory)
         if leaks.patterns:
             LEAK_CHECKS.inc(len(group.trajectories))
             LEAKS.inc(sum(leaks.any_in(t) for t in group.trajectories))
         if group.outcome is GroupOutcome.TRAINED:
             _observe_trained(group, learner_version)
-    sampled = [t for group in groups for t in group.trajectories if t.num_sampled]
-    if sampled:
-        total = sum(float(_of_policy(t.rollout_logprobs, t).sum()) for t in sampled)
-        SAMPLED_ENTROPY.set(-total / sum(t.num_sampled for t in sampled))
+    _observe_tokens([t for group in groups for t in group.trajectories if t.num_sampled])
+
+
+def _observe_tokens(sampled: Sequence[Trajectory]) -> None:
+    """All tokens at once: a call of numpy for each trajectory would cost more than the numbers."""
+    if not sampled:
+        return
+    logprobs = np.concatenate([_of_policy(t.rollout_logprobs, t) for t in sampled])
+    SAMPLED_ENTROPY.set(-float(logprobs.mean()))
+    deltas = [
+        _of_policy(t.scores.teacher_logprobs - t.scores.student_logprobs, t)
+        for t in sampled
+        if t.scores is not None
+    ]
+    if not deltas:
+        return
+    lengths = np.array([len(delta) for delta in deltas])
+    starts = np.cumsum(lengths) - lengths
+    means = np.add.reduceat(np.abs(np.concatenate(deltas)), starts) / lengths
+    for mean in means.tolist():
+        SEQUENCE_DELTA.observe(mean)
 
 
 def _of_policy(values: np.ndarray[Any, Any], trajectory: Trajectory) -> np.ndarray[Any, Any]:
@@ -375,14 +391,6 @@ def _observe_rewards(group: Group) -> None:
     PASS_RATIO.labels(kind).observe(num_passed / len(rewards))
     whole = {0: "all_fail", len(rewards): "all_pass"}
     JUDGED.labels(kind, whole.get(num_passed, "mixed")).inc()
-
-
-def _observe_delta(trajectory: Trajectory) -> None:
-    scores = trajectory.scores
-    if scores is None or not trajectory.num_sampled:
-        return
-    delta = _of_policy(scores.teacher_logprobs - scores.student_logprobs, trajectory)
-    SEQUENCE_DELTA.observe(float(np.abs(delta).mean()))
 
 
 def _observe_trained(group: Group, learner_version: int) -> None:
