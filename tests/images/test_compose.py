@@ -10,8 +10,18 @@ from typing import Any
 import pytest
 import yaml
 
+
+class OneOfEach(yaml.SafeLoader):
+    """Compose refuses a key that stands twice; YAML's own loader takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if key.value != "<<"]
+        assert len(keys) == len(set(keys)), f"twice in one mapping, of {keys}"
+        return super().construct_mapping(node, deep)
+
+
 ROOT = Path(__file__).resolve().parents[2]
-COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+COMPOSE: dict[str, Any] = yaml.load((ROOT / "docker-compose.yml").read_text(), OneOfEach)
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 STAGES = ("rollout", "verifier", "teacher", "learner")
 
