@@ -20,7 +20,7 @@ from deploy.monitoring.asking import Prometheus
 from rlsd.config import RunConfig
 from rlsd.local.addresses import RunAddresses
 from rlsd.local.processes import Child, free_ports
-from rlsd.weights import WeightStore
+from rlsd.weights import FolderStore
 from tests.chaos.system import (
     Supervisor,
     System,
@@ -70,9 +70,9 @@ class Scene:
     bugs: Path
 
     @property
-    def store(self) -> WeightStore:
+    def store(self) -> FolderStore:
         """Its published weights."""
-        return WeightStore(self.config.run_dir / "weights", self.config.run.id)
+        return FolderStore(self.config.run_dir / "weights", self.config.run.id)
 
     def child(self, name: str) -> Child:
         """One process by its name, `rollout` for `rollout-0`."""
@@ -261,8 +261,8 @@ def _reading(weights: Path, command: Any, path: Path) -> list[str]:
 @contextlib.asynccontextmanager
 async def _quantized(config: RunConfig, copy: Path) -> AsyncIterator[None]:
     """Every version is there too, as soon as it is published, rounded to few bits."""
-    original = WeightStore(config.run_dir / "weights", config.run.id)
-    rounded = WeightStore(copy, config.run.id)
+    original = FolderStore(config.run_dir / "weights", config.run.id)
+    rounded = FolderStore(copy, config.run.id)
 
     async def follow() -> None:
         while True:
@@ -280,7 +280,7 @@ async def _quantized(config: RunConfig, copy: Path) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def _round_off(original: WeightStore, rounded: WeightStore, version: int, levels: int = 4) -> None:
+def _round_off(original: FolderStore, rounded: FolderStore, version: int, levels: int = 4) -> None:
     """Copy a version with its matrices as `levels` steps of their largest entry, both ways."""
     import numpy as np
     from safetensors.numpy import load_file, save_file

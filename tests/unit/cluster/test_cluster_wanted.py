@@ -62,5 +62,5 @@ def test_names_of_things_of_the_cluster():
 def test_pods_of_helm_test_need_images_and_no_room():
     wanted = recorded("cpu")[1]
     assert "pod" not in by_component(wanted)
-    assert len(wanted.test_pods) == 3
+    assert len(wanted.test_pods) == 4
     assert ("v1", "Pod") not in wanted.kinds
