@@ -51,6 +51,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--share", type=float, default=1.0, help="of the groups that are traced")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     receiver = Counting()
@@ -58,7 +59,8 @@ def main() -> None:
         pairs = []
         for number in range(arguments.pairs):
             arms = (False, True) if number % 2 else (True, False)
-            times = {on: step_times(Path(folder), receiver, arguments.steps, on) for on in arms}
+            settings = {True: traced(receiver, arguments.share), False: {}}
+            times = {on: step_times(Path(folder), arguments.steps, settings[on]) for on in arms}
             pairs.append(times)
             print(f"pair {number}: {summary([times])}", file=sys.stderr)
         num_spans = receiver.num_spans / (arguments.pairs * arguments.steps)
@@ -68,6 +70,7 @@ def main() -> None:
         "with over without, step by step": summary(pairs),
         "each pair": [summary([times])["median"] for times in pairs],
         "step_s_without": round(step_s, 4),
+        "share_of_groups": arguments.share,
         "spans_a_step": round(num_spans, 1),
         "cpu_us_a_span": round(cost_us, 1),
         "cpu_of_spans_over_step": round(num_spans * cost_us / 1e6 / step_s, 5),
@@ -82,15 +85,22 @@ def main() -> None:
     print(text)
 
 
-def step_times(folder: Path, receiver: Receiver, steps: int, on: bool) -> list[float]:
+def traced(receiver: Receiver, share: float) -> dict[str, str]:
+    """OpenTelemetry's variables for spans of a share of the groups."""
+    return {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
+        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
+        "OTEL_TRACES_SAMPLER_ARG": str(share),
+    }
+
+
+def step_times(folder: Path, steps: int, settings: dict[str, str]) -> list[float]:
     """Seconds from the end of one step to the end of the next, evaluations excluded."""
     shutil.rmtree(folder / "run", ignore_errors=True)
     sets = [f'run.dir="{folder}"', 'run.id="run"', f"run.steps={steps}"]
     sets += ["evaluation.every=10000", "evaluation.limit=1", "evaluation.samples=0"]
     command = [sys.executable, "-m", "rlsd", "run", "examples/chain/rlsd.toml"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")}
-    if on:
-        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = receiver.endpoint
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("OTEL_")} | settings
     subprocess.run(
         [*command, *(x for s in sets for x in ("--set", s))],
         env=environment,
