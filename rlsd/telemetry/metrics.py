@@ -14,7 +14,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
-from prometheus_client import REGISTRY, Gauge, disable_created_metrics
+from prometheus_client import REGISTRY, Counter, Gauge, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.registry import Collector
@@ -144,3 +144,6 @@ class ServiceMetrics(Collector):
 SERVICE = ServiceMetrics()
 REGISTRY.register(SERVICE)
 labelled(SERVICE, service=SERVICES, state=tuple(State), version="of this package")
+SPANS_DROPPED = Counter(
+    "rlsd_spans_dropped", "Spans that were made and could not be sent; 0 while tracing is off."
+)

@@ -199,10 +199,11 @@ def _queues() -> list[Any]:
             Query(count("rlsd_queue_redeliveries_total", "stage"), "{{stage}} given out again"),
             Query(count("rlsd_queue_dead_letters_total", "stage"), "{{stage}} buried"),
             Query(count("rlsd_queue_results_dropped_total", "stage"), "{{stage}} results dropped"),
+            Query(count("rlsd_spans_dropped_total"), "spans not sent"),
             unit="short",
             text="In the window. Given out again: a worker failed or went silent. Buried: three "
-            "times. Dropped: a late result of a group that has moved on; harmless. Normal: "
-            "none.",
+            "times. Dropped: a late result of a group that has moved on; harmless. Spans not "
+            "sent: traces have gaps, the run none. Normal: none.",
             page="queues.md",
             columns=6,
         ),

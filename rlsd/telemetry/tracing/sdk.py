@@ -24,12 +24,10 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import Decision
-from prometheus_client import Counter
 
+from rlsd.telemetry.metrics import SPANS_DROPPED
 from rlsd.telemetry.tracing.attributes import Attribute, Attributes, Kind
 from rlsd.telemetry.tracing.mark import Ids
-
-DROPPED = Counter("rlsd_spans_dropped", "Spans that were made and could not be sent.")
 
 _KINDS = {
     Kind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -234,7 +232,7 @@ class _Queue(BatchSpanProcessor):
                 is_full = self._free == 0
                 self._free -= not is_full
             if is_full:
-                DROPPED.inc()
+                SPANS_DROPPED.inc()
         super().on_end(span)
 
     def _taken(self, num: int) -> None:
@@ -256,7 +254,7 @@ class _Counted(SpanExporter):
             result = self._exporter.export(spans)
         finally:
             if result is not SpanExportResult.SUCCESS:
-                DROPPED.inc(len(spans))
+                SPANS_DROPPED.inc(len(spans))
         return result
 
     def shutdown(self) -> None:
