@@ -104,7 +104,8 @@ class Learner:
 
     async def train(self, stopping: asyncio.Event) -> None:
         """Go to the last step, or until `stopping`; both end with a checkpoint and a summary."""
-        await self._evaluate_if_due()  # also what a crash has cut short
+        if not stopping.is_set():  # else there may be nobody to ask, and a call waits for long
+            await self._evaluate_if_due()  # also what a crash has cut short
         while self.step < self._config.run.steps and not stopping.is_set():
             self._started_step, self._began_step_ns = time.monotonic(), time.time_ns()
             groups = await self._gather(stopping)

@@ -290,3 +290,15 @@ async def test_an_evaluation_that_a_crash_cut_short_is_made_after_the_restart(tm
     loop, _, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=2, evaluator=evaluator)
     await run(loop)
     assert [e["step"] for e in RunLog(tmp_path / "r").evaluations()] == [0, 2]
+
+
+async def test_a_learner_that_is_to_stop_before_its_first_step_evaluates_nothing(tmp_path):
+    class Silent:
+        async def measure(self, *, step, policy_version):
+            await asyncio.Event().wait()
+
+    stopping = asyncio.Event()
+    stopping.set()
+    loop, _, rank = learner(tmp_path, lambda _: (1.0, 0.0), evaluator=Silent())
+    await asyncio.wait_for(run(loop, stopping), timeout=10)
+    assert rank.commands[-1] == ("STOP", 0)
