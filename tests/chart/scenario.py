@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from rlsd.cluster.asking import find_cluster
 from rlsd.cluster.chart import render
@@ -183,9 +185,21 @@ def objects(space: str) -> list[dict[str, Any]]:
 
 @contextlib.contextmanager
 def scenario(space: str) -> Iterator[None]:
-    """Make it, and take it away."""
+    """Make it once no release's pod is left to hold a device, and take it away.
+
+    Within it, the Helm beside this interpreter is on PATH.
+    """
+    beside = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with mock.patch.dict(os.environ, PATH=beside), _made(space):
+        yield
+
+
+@contextlib.contextmanager
+def _made(space: str) -> Iterator[None]:
     made = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects(space)})
     taint = ("taint", "node", NODE, "--overwrite")
+    of_releases = ("get", "pods", "-A", "-l", "app.kubernetes.io/name=rlsd", "-o=name")
+    until(lambda: not kubectl(*of_releases).stdout, timeout_s=90)
     try:
         done = kubectl("create", "-f", "-", given=made)
         assert done.returncode == 0, done.stderr

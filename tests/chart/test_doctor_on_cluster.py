@@ -37,10 +37,9 @@ def space():
 def doctor(space, value_set, *further):
     kubeconfig = f"--kubeconfig={os.environ['RLSD_TEST_KUBECONFIG']}"
     command = [sys.executable, "-m", "rlsd", "doctor", "--cluster", kubeconfig]
-    beside = str(Path(sys.executable).parent)
     return subprocess.run(
         [*command, f"--namespace={space}", f"--values={values_of(value_set)}", *further],
-        env={**os.environ, "COLUMNS": "100", "PATH": f"{beside}:{os.environ['PATH']}"},
+        env={**os.environ, "COLUMNS": "100"},
         capture_output=True,
         text=True,
         timeout=120,
