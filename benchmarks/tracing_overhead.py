@@ -27,8 +27,6 @@ from rlsd.telemetry.tracing.mark import group_ids
 from tests.otlp_receiver import Receiver, pb, receiving
 
 RESULTS = Path("benchmarks/results/tracing_overhead.json")
-WARM_UP = 5
-"""Steps at the beginning that are left out."""
 _SPANS = 20_000
 
 
@@ -51,7 +49,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
-    parser.add_argument("--share", type=float, default=1.0, help="of the groups that are traced")
+    parser.add_argument("--warm-up", type=int, default=5, help="steps that are left out first")
+    parser.add_argument("--share", type=float, help="of the groups that are traced; else by pace")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     receiver = Counting()
@@ -60,7 +59,10 @@ def main() -> None:
         for number in range(arguments.pairs):
             arms = (False, True) if number % 2 else (True, False)
             settings = {True: traced(receiver, arguments.share), False: {}}
-            times = {on: step_times(Path(folder), arguments.steps, settings[on]) for on in arms}
+            times = {
+                on: step_times(Path(folder), arguments.steps, settings[on])[arguments.warm_up - 1 :]
+                for on in arms
+            }
             pairs.append(times)
             print(f"pair {number}: {summary([times])}", file=sys.stderr)
         num_spans = receiver.num_spans / (arguments.pairs * arguments.steps)
@@ -75,7 +77,7 @@ def main() -> None:
         "cpu_us_a_span": round(cost_us, 1),
         "cpu_of_spans_over_step": round(num_spans * cost_us / 1e6 / step_s, 5),
         "pairs": arguments.pairs,
-        "steps": arguments.steps - WARM_UP,
+        "steps": arguments.steps - arguments.warm_up,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
         "load_average": round(os.getloadavg()[0], 2),
@@ -85,13 +87,13 @@ def main() -> None:
     print(text)
 
 
-def traced(receiver: Receiver, share: float) -> dict[str, str]:
+def traced(receiver: Receiver, share: float | None) -> dict[str, str]:
     """OpenTelemetry's variables for spans of a share of the groups."""
-    return {
-        "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
-        "OTEL_TRACES_SAMPLER": "parentbased_traceidratio",
-        "OTEL_TRACES_SAMPLER_ARG": str(share),
-    }
+    endpoint = {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint}
+    if share is None:
+        return endpoint
+    ratio = {"OTEL_TRACES_SAMPLER": "parentbased_traceidratio"}
+    return endpoint | ratio | {"OTEL_TRACES_SAMPLER_ARG": str(share)}
 
 
 def step_times(folder: Path, steps: int, settings: dict[str, str]) -> list[float]:
@@ -109,7 +111,7 @@ def step_times(folder: Path, steps: int, settings: dict[str, str]) -> list[float
     )
     lines = [json.loads(x) for x in (folder / "run/metrics.jsonl").read_text().splitlines()]
     ends = [line["time_s"] for line in lines]
-    return [after - before for before, after in pairwise(ends)][WARM_UP - 1 :]
+    return [after - before for before, after in pairwise(ends)]
 
 
 def summary(pairs: list[dict[bool, list[float]]]) -> dict[str, float]:

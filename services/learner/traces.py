@@ -123,7 +123,7 @@ class Traces:
             attributes[Attribute.REASON] = group.reason
         tracing.record_root(
             "group",
-            group_ids(self.run_id, group.group_id),
+            back.mark.traceparent,
             start_ns=back.mark.dispatched_ns,
             attributes=attributes,
             failed=is_failed,
@@ -136,8 +136,7 @@ class StepSpans:
     def __init__(self, traces: Traces, step: int, *, since_ns: int, resumed: bool = False) -> None:
         self._traces = traces
         self._step = step
-        self._ids = step_ids(traces.run_id, step)
-        self._root = tracing.root_traceparent(self._ids)
+        self._root = tracing.root_traceparent(step_ids(traces.run_id, step))
         self._since_ns = since_ns
         self._resumed = resumed
         self._groups: Sequence[Group] = ()
@@ -195,7 +194,7 @@ class StepSpans:
         }
         if self._resumed:
             attributes[Attribute.RESUMED] = True
-        tracing.record_root("step", self._ids, start_ns=self._since_ns, attributes=attributes)
+        tracing.record_root("step", self._root, start_ns=self._since_ns, attributes=attributes)
 
 
 def _of(group: Group, more: Attributes) -> Attributes:

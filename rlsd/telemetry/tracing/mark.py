@@ -40,6 +40,17 @@ def traceparent_of(ids: Ids, *, sampled: bool) -> str:
     return f"00-{ids.trace_id:032x}-{ids.span_id:016x}-{int(sampled):02x}"
 
 
+def ids_of(traceparent: str) -> Ids:
+    """Those that `traceparent_of` wrote."""
+    _, trace, span, _ = traceparent.split("-")
+    return Ids(int(trace, 16), int(span, 16))
+
+
+def is_sampled(traceparent: str) -> bool:
+    """Its flag; nobody's traceparent is empty, and not sampled."""
+    return traceparent.endswith("-01")
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """The `trace` field of a stream entry: `TRACEPARENT DISPATCHED_NS SENT_NS`."""

@@ -27,7 +27,8 @@ from opentelemetry.sdk.trace.sampling import Decision
 
 from rlsd.telemetry.metrics import SPANS_DROPPED
 from rlsd.telemetry.tracing.attributes import Attribute, Attributes, Kind
-from rlsd.telemetry.tracing.mark import Ids
+from rlsd.telemetry.tracing.mark import Ids, ids_of
+from rlsd.telemetry.tracing.pace import Pace
 
 _KINDS = {
     Kind.INTERNAL: trace.SpanKind.INTERNAL,
@@ -54,6 +55,7 @@ class Sdk:
         queued = int(os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE") or _MOST_QUEUED)
         self._provider.add_span_processor(_Queue(OTLPSpanExporter(), max_queue_size=queued))
         self._tracer = self._provider.get_tracer("rlsd")
+        self._pace = None if os.environ.get("OTEL_TRACES_SAMPLER") else Pace()
 
     def stop(self, within_s: float) -> None:
         """Send what is left; not waited for any longer than this."""
@@ -62,7 +64,9 @@ class Sdk:
         last.join(within_s)
 
     def is_sampled(self, trace_id: int) -> bool:
-        """What the sampler says of a new trace."""
+        """What the sampler says of a new trace; where none is named, the pace."""
+        if self._pace is not None:
+            return self._pace.admits(trace_id)
         nowhere = trace.set_span_in_context(trace.INVALID_SPAN)
         found = self._provider.sampler.should_sample(nowhere, trace_id, "group")
         return found.decision is Decision.RECORD_AND_SAMPLE
@@ -118,23 +122,23 @@ class Sdk:
     def record_root(
         self,
         name: str,
-        ids: Ids,
+        root: str,
         between_ns: tuple[int, int],
         attributes: Attributes,
         *,
         failed: bool,
     ) -> None:
         """A span without a parent, with the ids that others have named already."""
-        with self._ids.giving(ids):
-            root = self._tracer.start_span(
+        with self._ids.giving(ids_of(root)):
+            made = self._tracer.start_span(
                 name,
                 context=trace.set_span_in_context(trace.INVALID_SPAN),
                 attributes=self._bound(attributes),
                 start_time=between_ns[0],
             )
         if failed:
-            root.set_status(trace.StatusCode.ERROR)
-        root.end(between_ns[1])
+            made.set_status(trace.StatusCode.ERROR)
+        made.end(between_ns[1])
 
     def annotate(self, attributes: Attributes) -> None:
         """More attributes of the current span."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rlsd.errors import ConfigError
 from rlsd.telemetry.tracing.attributes import Attributes, Kind
-from rlsd.telemetry.tracing.mark import Ids, traceparent_of
+from rlsd.telemetry.tracing.mark import Ids, is_sampled, traceparent_of
 
 if TYPE_CHECKING:
     from rlsd.telemetry.tracing.sdk import Sdk
@@ -131,16 +131,20 @@ def record(
 
 def record_root(
     name: str,
-    ids: Ids,
+    root: str,
     *,
     start_ns: int,
     attributes: Attributes,
     failed: bool = False,
 ) -> None:
-    """The root span of a trace, once all of it is known."""
-    if _sdk is not None:
+    """The root span of a trace, once all of it is known.
+
+    Args:
+        root: what `root_traceparent` said when the trace began, which decides whether it is made.
+    """
+    if _sdk is not None and is_sampled(root):
         end_ns = time.time_ns()
-        _sdk.record_root(name, ids, (min(start_ns, end_ns), end_ns), attributes, failed=failed)
+        _sdk.record_root(name, root, (min(start_ns, end_ns), end_ns), attributes, failed=failed)
 
 
 def annotate(attributes: Attributes) -> None:

@@ -17,9 +17,10 @@ from rlsd.local.processes import free_ports
 from rlsd.serving.http import Probes, probes_endpoint
 from rlsd.telemetry import tracing
 from rlsd.telemetry.tracing import Attribute, Mark, start_tracing, stop_tracing
-from rlsd.telemetry.tracing.mark import group_ids
+from rlsd.telemetry.tracing.mark import group_ids, is_sampled, traceparent_of
 from services.learner.traces import Traces
 
+ROOT = traceparent_of(group_ids("r", "g"), sampled=True)
 DURATION = Histogram("test_tracing_duration_seconds", "Of nothing.", buckets=(1.0,))
 
 
@@ -38,7 +39,7 @@ def test_the_root_takes_the_place_that_its_parts_have_named(collector):
     ids = group_ids("r", "g00000007")
     parent = tracing.root_traceparent(ids)
     tracing.record("seal", parent=parent, start_ns=5, end_ns=9)
-    tracing.record_root("group", ids, start_ns=1, attributes={Attribute.OUTCOME: "trained"})
+    tracing.record_root("group", parent, start_ns=1, attributes={Attribute.OUTCOME: "trained"})
     with tracing.span("verify", parent=parent):
         pass
     collector.wait_for(lambda r: len(r.spans) == 3)
@@ -139,7 +140,7 @@ def test_the_environment_names_the_service(receiver, monkeypatch):
     monkeypatch.setenv("OTEL_SERVICE_NAME", "ours")
     monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=staging")
     start_tracing("rlsd-test")
-    tracing.record_root("group", group_ids("r", "g"), start_ns=1, attributes={})
+    tracing.record_root("group", ROOT, start_ns=1, attributes={})
     receiver.wait_for(lambda r: r.spans)
     assert receiver.spans[0].service == "ours"
     assert "staging" in receiver.resources
@@ -166,6 +167,19 @@ def test_a_share_of_the_groups_is_sampled_and_every_process_takes_the_same(recei
         assert found == sent
 
 
+def test_without_a_sampler_a_fast_run_has_a_share_of_its_traces_and_these_are_whole(collector):
+    traces = Traces("r")
+    marks = [Mark.read(traces.dispatched(f"g{i:08d}")).traceparent for i in range(1500)]
+    for mark in marks:
+        tracing.record("seal", parent=mark, start_ns=1)
+        tracing.record_root("group", mark, start_ns=1, attributes={})
+    kept = {mark.split("-")[1] for mark in marks if is_sampled(mark)}
+    assert 150 < len(kept) < 800
+    stop_tracing()
+    for name in ("seal", "group"):
+        assert {s.trace_id for s in collector.named(name)} == kept
+
+
 def test_spans_that_find_no_receiver_are_counted_and_hold_nobody_up(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_ports(1)[0]}")
     monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
@@ -173,7 +187,7 @@ def test_spans_that_find_no_receiver_are_counted_and_hold_nobody_up(monkeypatch)
     before = dropped()
     start_tracing("rlsd-test")
     for _ in range(10):
-        tracing.record_root("group", group_ids("r", "g"), start_ns=1, attributes={})
+        tracing.record_root("group", ROOT, start_ns=1, attributes={})
     deadline = time.monotonic() + 20
     while dropped() < before + 10:
         assert time.monotonic() < deadline
@@ -186,7 +200,7 @@ def test_a_receiver_that_does_not_answer_keeps_no_process_from_ending(receiver):
     ended = threading.Event()
     receiver.before_answering = lambda: ended.wait(30)
     start_tracing("rlsd-test")
-    tracing.record_root("group", group_ids("r", "g"), start_ns=1, attributes={})
+    tracing.record_root("group", ROOT, start_ns=1, attributes={})
     started = time.monotonic()
     stop_tracing(within_s=0.5)
     took_s = time.monotonic() - started
@@ -201,7 +215,7 @@ def test_a_full_queue_drops_and_counts_what_it_drops(receiver, monkeypatch):
     before, started = dropped(), time.monotonic()
     start_tracing("rlsd-test")
     for _ in range(500):
-        tracing.record_root("group", group_ids("r", "g"), start_ns=1, attributes={})
+        tracing.record_root("group", ROOT, start_ns=1, attributes={})
     assert time.monotonic() - started < 1.0
     stop_tracing()
     num_dropped = dropped() - before
