@@ -1,8 +1,8 @@
-"""The learner's one loop, on rank 0: admit, gather, log, train, publish, measure.
+"""The learner's one loop, on rank 0: gather, log, train, publish, measure.
 
-    admit groups ─▶ gather a batch ─▶ write it to the batch log ─▶ train ─▶ publish ─▶ evaluate
-         ▲                                       │ durable: settle, credits return
-         └───────────────────────────────────────┘
+    gather a batch ─▶ write it to the batch log ─▶ train ─▶ publish ─▶ evaluate
+         ▲                      │ durable: settle, credits return
+         └──────────────────────┘
 
 The batch log is written before the step is trained. A run that was stopped anywhere loads its
 newest checkpoint, executes the logged steps after it, and goes on.
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from rlsd.errors import ConfigError, ServiceError, StreamError, WeightsError
+from rlsd.errors import ConfigError, ServiceError, WeightsError
 from rlsd.failpoints import failpoint
 from rlsd.objectives.methods import ZeroVariance
 from rlsd.objectives.schedules import teacher_version_at
@@ -32,16 +32,15 @@ from rlsd.trajectory import (
     GroupOutcome,
     RejectReason,
     TeacherNeed,
-    group_id_of,
-    index_of,
 )
 from services.learner import metrics
 from services.learner.checkpoint import Meta
 from services.learner.evaluation import Evaluator
-from services.learner.feeder import Feeder, Position
+from services.learner.feeder import Feeder
+from services.learner.gathering import Gathering
 from services.learner.leakage import Leaks
 from services.learner.lease import Lease
-from services.learner.ledger import Ledger, decide
+from services.learner.ledger import Ledger
 from services.learner.progress import Progress
 from services.learner.ranks import Command, Rank
 from services.learner.records import run_summary, step_line
@@ -51,12 +50,6 @@ from services.learner.traces import Traces
 from services.learner.trained import TrainedGroups
 
 log = logging.getLogger(__name__)
-
-_COLLECT_WAIT_S = 1.0
-_IDLE_EVERY_S = 60.0
-"""While rank 0 waits for groups, the other ranks hear of it this often (they time out at 600 s)."""
-_QUIET_S = 5.0
-"""When no group comes back for this long, the queues are asked whether they still have them."""
 
 
 class Learner:
@@ -88,13 +81,18 @@ class Learner:
         )
         self.ledger = Ledger()
         self.progress = Progress(num_steps=rank.config.run.steps)
-        self._resamples = rank.method.zero_variance is ZeroVariance.RESAMPLE
-        self._ready: dict[int, Group] = {}
-        self._early: list[Group] = []
-        """Rejected, and settled before their step so that others could take their place."""
+        self._gathering = Gathering(
+            rank.config,
+            stages,
+            feeder,
+            resamples=rank.method.zero_variance is ZeroVariance.RESAMPLE,
+            ledger=self.ledger,
+            progress=self.progress,
+            lease=lease,
+            traces=self._traces,
+            activity=self.activity,
+        )
         self._trained = TrainedGroups()
-        self._backpressure = metrics.Backpressure()
-        self._admitted_at: dict[int, float] = {}
         has_teacher = rank.method.teacher is not TeacherNeed.NONE
         self._leaks = Leaks(rank.config.evaluation.leakage_patterns if has_teacher else ())
         self._batch_sha256 = ""
@@ -108,7 +106,7 @@ class Learner:
             await self._evaluate_if_due()  # also what a crash has cut short
         while self.step < self._config.run.steps and not stopping.is_set():
             self._started_step, self._began_step_ns = time.monotonic(), time.time_ns()
-            groups = await self._gather(stopping)
+            groups = await self._gathering.batch(stopping, idle=self._idle)
             if groups is None:
                 break
             await self._step(groups)
@@ -181,134 +179,12 @@ class Learner:
 
     # --- one step ------------------------------------------------------------------------------
 
-    async def _gather(self, stopping: asyncio.Event) -> list[Group] | None:
-        """The groups of the next step in index order, or None when the run is to stop."""
-        deadline = _Deadline(self._config.learner.stage_timeout_s)
-        idle, quiet = _Deadline(_IDLE_EVERY_S), _Deadline(_QUIET_S)
-        self.activity.enter(State.WAITING_FOR_WORK, "groups")
-        while not stopping.is_set():
-            self.activity.tick()
-            try:
-                await self._admit()
-                groups = self._seal()
-                if groups is not None:
-                    return groups
-                if await self._collect():
-                    deadline.reset()
-                    quiet.reset()
-                if quiet.passed:
-                    self._lease.check()
-                    await self._readmit_lost()
-                    quiet.reset()
-            except StreamError as error:
-                log.warning("redis unreachable", extra={"reason": str(error)})
-                self.activity.enter(State.WAITING_FOR_QUEUES, f"Redis: {error}")
-                if deadline.passed:
-                    raise
-                await asyncio.sleep(_COLLECT_WAIT_S)
-            if deadline.passed:
-                raise ServiceError(
-                    f"no group has come back for {deadline.after_s:g} s; "
-                    f"{self.progress.waiting_for()}; see that service's log"
-                )
-            if idle.passed:
-                await self._lead(Command.IDLE)
-                idle.reset()
-        return None
-
-    async def _collect(self) -> bool:
-        """Receive what has come back; whether anything has."""
-        self.progress.depths = await self._stages.depths()
-        waits_for = f"groups: {self.progress.at_stages() or 'none is at any stage'}"
-        self.activity.enter(State.WAITING_FOR_WORK, waits_for)
-        collected = await self._stages.collect(wait_s=_COLLECT_WAIT_S)
-        for group in collected:
-            await self._receive(group)
-        return bool(collected)
-
-    async def _readmit_lost(self) -> None:
-        """Make again what the queues have forgotten; what they still hold is left alone."""
-        waiting = sorted(self.ledger.in_flight - set(self._ready))
-        lost = await self._stages.lost([group_id_of(i) for i in waiting])
-        if lost:
-            log.warning("groups readmitted", extra={"num_groups": len(lost)})
-            metrics.READMITTED.inc(len(lost))
-            await self._send([index_of(group_id) for group_id in lost])
-
-    async def _admit(self) -> None:
-        """Fill the credits with new groups, in index order."""
-        self._note_credits()
-        free = self._feeder.limit - len(self.ledger.in_flight)
-        if free <= 0:
-            return
-        stop = (
-            None if self._resamples else self._config.run.steps * self._config.run.groups_per_step
-        )
-        indices = self.ledger.next_indices(free, stop=stop)
-        if indices:
-            before = len(self.ledger.in_flight)
-            self.ledger.admit(indices)
-            self._note_credits()
-            self._admitted_at |= dict.fromkeys(indices, time.monotonic())
-            metrics.ADMITTED.inc(len(indices))
-            await self._send(indices, num_ahead=before)
-
-    def _note_credits(self) -> None:
-        self._backpressure.note(is_full=len(self.ledger.in_flight) >= self._feeder.limit)
-
-    async def _send(self, indices: list[int], *, num_ahead: int = 0) -> None:
-        """Put groups on their way; repeating it changes nothing."""
-        groups = [
-            self._feeder.group(
-                index, Position(policy_version=self.step, num_in_flight=num_ahead + place)
-            )
-            for place, index in enumerate(indices)
-        ]
-        await self._stages.admit(groups, limit=self._feeder.limit)
-
-    async def _receive(self, group: Group) -> None:
-        """Keep a group that came back for its step; drop one that has an outcome already."""
-        if self.ledger.is_known(group.index) or group.index in self._ready:
-            self.ledger.duplicates += 1
-            metrics.DUPLICATES.inc()
-            await self._stages.settle([group])
-            if self.ledger.is_known(group.index):
-                self._traces.forget(group)
-            return
-        decided = self._decide(group)
-        if self._resamples and decided.outcome is not GroupOutcome.TRAINED:
-            # Its credit must return now, or no other group could take its place in this step.
-            # Not lost: it is logged with the step, and made again if we crash before that.
-            self._early.append(decided)
-            self.ledger.resolve(decided)
-            self._note_credits()
-            await self._stages.settle([decided])
-            return
-        self._ready[group.index] = group  # decided when it is consumed: it may grow stale yet
-
-    def _seal(self) -> list[Group] | None:
-        """The batch of the next step, once enough groups have come back; lowest indices first."""
-        needed = self._config.run.groups_per_step
-        if len(self._ready) < needed:
-            return None
-        chosen = [self._decide(self._ready.pop(i)) for i in sorted(self._ready)[:needed]]
-        early, self._early = self._early, []
-        now = time.monotonic()
-        for group in (*chosen, *early):
-            if (admitted_at := self._admitted_at.pop(group.index, None)) is not None:
-                metrics.GROUP_AGE.observe(now - admitted_at)
-        return sorted([*chosen, *early], key=lambda g: g.index)
-
-    def _decide(self, group: Group) -> Group:
-        max_staleness = self._config.run.max_staleness
-        return decide(group, learner_version=self.step, max_staleness=max_staleness)
-
     async def _step(self, groups: list[Group]) -> None:
         """Log, settle, train, publish and measure one batch."""
         step = self.step + 1
         if (cause := _hopeless(groups)) is not None:
             # Forgotten, not logged: they are made again once the cause is mended.
-            await self._settle(groups)
+            await self._gathering.settle(groups)
             raise ServiceError(
                 f"no group of this step has a verdict ({cause}); mend it and continue with --resume"
             )
@@ -324,11 +200,7 @@ class Learner:
             )
             failpoint("log/settle")
             metrics.TRAINED_TWICE.inc(self._trained.note(groups))
-            for group in groups:
-                if not self.ledger.is_known(group.index):
-                    self.ledger.resolve(group)
-            self._note_credits()
-            await self._settle(groups)
+            await self._gathering.logged(groups)
         spans.logged()
         failpoint("settle/train")
         with _timed(phases, "train"), spans.part("train"):
@@ -349,16 +221,8 @@ class Learner:
         self._retain()
         await self._evaluate_if_due()
 
-    async def _settle(self, groups: list[Group]) -> None:
-        """Return credits.
-
-        When the queues are away this is made up for later: a group that comes back although it
-        has its outcome is settled then.
-        """
-        try:
-            await self._stages.settle(groups)
-        except StreamError as error:
-            log.warning("redis unreachable", extra={"reason": str(error)})
+    async def _idle(self) -> None:
+        await self._lead(Command.IDLE)
 
     async def _publish(self, version: int) -> None:
         await self._lead(Command.PUBLISH, version)
@@ -500,21 +364,6 @@ def _hopeless(groups: list[Group]) -> str | None:
     causes += [t.verdict.reason for g in groups for t in g.trajectories if t.verdict is not None]
     texts = [text for g in groups for text in g.texts]
     return Withholding(texts)(causes[0]) if causes else "no trajectories"
-
-
-class _Deadline:
-    """A point in time that progress pushes away."""
-
-    def __init__(self, after_s: float) -> None:
-        self.after_s = after_s
-        self.reset()
-
-    def reset(self) -> None:
-        self._at = time.monotonic() + self.after_s
-
-    @property
-    def passed(self) -> bool:
-        return time.monotonic() > self._at
 
 
 @contextlib.contextmanager

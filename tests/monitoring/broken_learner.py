@@ -37,11 +37,11 @@ def _forget_outcomes() -> None:
 
 def _train_again() -> None:
     from rlsd.trajectory import GroupOutcome
-    from services.learner.loop import Learner
+    from services.learner.gathering import Gathering
 
-    seal, last = Learner._seal, []
+    seal, last = Gathering._seal, []
 
-    def repeating(self: Learner) -> Any:
+    def repeating(self: Gathering) -> Any:
         groups = seal(self)
         if groups is None:
             return None
@@ -50,7 +50,7 @@ def _train_again() -> None:
         last[:] = [g for g in groups if g.outcome is GroupOutcome.TRAINED][-1:]
         return groups
 
-    Learner._seal = repeating  # type: ignore[method-assign]
+    Gathering._seal = repeating  # type: ignore[method-assign]
 
 
 def _flip_signs() -> None:
