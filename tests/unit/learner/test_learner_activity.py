@@ -15,11 +15,6 @@ class Clock:
         return self.now
 
 
-def watched(loop, clock):
-    loop.activity = Activity(stall_after_s=120, clock=clock)
-    return loop.activity
-
-
 async def test_it_says_which_step_it_is_at_and_where_the_groups_are(tmp_path, monkeypatch):
     loop, stages, rank = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
     said = []
@@ -41,9 +36,9 @@ async def test_it_says_which_step_it_is_at_and_where_the_groups_are(tmp_path, mo
 
 
 async def test_a_wait_without_end_ticks_as_long_as_the_loop_turns(tmp_path, monkeypatch):
-    loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
     clock, stopping, stalled = Clock(), asyncio.Event(), []
-    activity = watched(loop, clock)
+    activity = Activity(stall_after_s=120, clock=clock)
+    loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1, activity=activity)
 
     async def nothing(*, wait_s):
         clock.now += 100
@@ -58,10 +53,10 @@ async def test_a_wait_without_end_ticks_as_long_as_the_loop_turns(tmp_path, monk
 
 
 async def test_queues_that_are_away_are_what_it_waits_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("services.learner.loop._COLLECT_WAIT_S", 0.0)
-    loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
+    monkeypatch.setattr("services.learner.gathering._COLLECT_WAIT_S", 0.0)
     clock, stopping, said = Clock(), asyncio.Event(), []
-    activity = watched(loop, clock)
+    activity = Activity(stall_after_s=120, clock=clock)
+    loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1, activity=activity)
 
     async def refused():
         clock.now += 4

@@ -121,7 +121,7 @@ def test_trained_groups_are_remembered_each_by_a_bit():
 
 
 def test_groups_that_the_queues_forgot_are_counted(tmp_path, monkeypatch):
-    monkeypatch.setattr("services.learner.loop._QUIET_S", 0.05)
+    monkeypatch.setattr("services.learner.gathering._QUIET_S", 0.05)
     loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
     stages.forget_next = 3
     changes = Changes()

@@ -84,7 +84,15 @@ class MemoryStages:
 
 
 def learner(
-    tmp_path, rewards_of, *, method="grpo", steps=3, evaluator=None, curriculum="none", **section
+    tmp_path,
+    rewards_of,
+    *,
+    method="grpo",
+    steps=3,
+    evaluator=None,
+    curriculum="none",
+    activity=None,
+    **section,
 ):
     config = RunConfig.model_validate(
         {
@@ -104,6 +112,7 @@ def learner(
         evaluator,
         run_log=RunLog(config.run_dir),
         lease=Lease(config.run_dir),
+        activity=activity,
     )
     return loop, stages, rank
 
@@ -150,7 +159,7 @@ async def test_rejected_groups_shrink_a_step_unless_the_method_resamples(tmp_pat
 
 
 async def test_groups_that_the_queues_forgot_are_admitted_again(tmp_path, monkeypatch):
-    monkeypatch.setattr("services.learner.loop._QUIET_S", 0.05)
+    monkeypatch.setattr("services.learner.gathering._QUIET_S", 0.05)
     loop, stages, _ = learner(tmp_path, lambda _: (1.0, 0.0), steps=1)
     stages.forget_next = 3
     await asyncio.wait_for(run(loop), 10)
