@@ -11,7 +11,7 @@ SBOMS ?= dist/sbom
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-vllm setup-ray setup-chart setup-monitoring demo check test test-vllm test-vllm-long test-ray test-chart test-crds test-cluster test-monitoring monitoring images sbom test-images chaos chaos-faults chaos-long protos schema clean
+.PHONY: help setup setup-vllm setup-ray setup-chart setup-monitoring demo check test test-long test-vllm test-vllm-long test-ray test-chart test-crds test-cluster test-monitoring monitoring images sbom test-images chaos chaos-faults chaos-long protos schema clean
 
 help: ## what each target does
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -65,8 +65,11 @@ check: setup ## format, lint, types, import layers, generated code up to date
 	$(BIN)/python -m deploy.monitoring --check
 
 test: setup ## unit, contract, integration tests, then whole runs (about 10 minutes)
-	$(BIN)/pytest -n 2
-	$(BIN)/pytest -n 2 --dist worksteal -m 'slow and not vllm and not ray'
+	$(BIN)/pytest -n 4
+	$(BIN)/pytest -n 3 --dist worksteal -m 'slow and not long and not vllm and not ray'
+
+test-long: setup ## whole runs on the other transport, of other services that die, … (about 4 minutes)
+	$(BIN)/pytest -n 3 --dist worksteal -m long
 
 test-vllm: setup-vllm ## what runs on vLLM: engines, teacher, updates under load, a run (about 4 minutes)
 	$(VLLM)/bin/pytest -m 'vllm and not slow' tests/on_vllm

@@ -13,7 +13,9 @@ from rlsd.policy.loading import load_tokenizer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
-@pytest.mark.parametrize(("transport", "ranks"), [("redis", 1), ("grpc", 2)])
+@pytest.mark.parametrize(
+    ("transport", "ranks"), [("redis", 1), pytest.param("grpc", 2, marks=pytest.mark.long)]
+)
 def test_a_run_trains_on_images_with_equal_log_probs_everywhere(tmp_path, transport, ranks):
     model = write_run(tmp_path)
     done = run(tmp_path, f"run.transport={transport}", f"learner.ranks={ranks}", timeout_s=400)

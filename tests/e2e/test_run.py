@@ -75,7 +75,10 @@ def test_two_ranks_train_one_sharded_model(run):
     assert assert_audit_holds(run)["replay"]["ranks"] == 2
 
 
-@pytest.mark.parametrize(("number", "ranks"), [(signal.SIGTERM, 2), (signal.SIGINT, 1)])
+@pytest.mark.parametrize(
+    ("number", "ranks"),
+    [(signal.SIGINT, 2), pytest.param(signal.SIGTERM, 1, marks=pytest.mark.long)],
+)
 def test_a_stopped_run_is_continued_by_resume(run, number, ranks):
     ranks = f"learner.ranks={ranks}"
     process = run.start("run.steps=60", "learner.checkpoint_every=1000", ranks)
@@ -109,7 +112,10 @@ def test_a_killed_run_goes_on_from_its_log_to_the_same_weights(run):
     assert_audit_holds(run, "--from-checkpoint")
 
 
-@pytest.mark.parametrize("service", ["rollout", "verifier", "teacher"])
+@pytest.mark.parametrize(
+    "service",
+    ["rollout", *(pytest.param(x, marks=pytest.mark.long) for x in ("verifier", "teacher"))],
+)
 def test_a_killed_service_is_started_again_and_its_groups_are_finished(run, service):
     process = run.start("run.steps=12", "run.abandoned_after_s=2")
     wait_for(lambda: run.steps_logged() >= 3)

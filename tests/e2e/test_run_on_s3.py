@@ -49,6 +49,7 @@ def test_it_ends_in_the_same_weights_as_with_a_folder(with_a_folder, settings, t
     assert replay_is_identical(tmp_path / "chaos" / "config.json")
 
 
+@pytest.mark.long
 def test_a_store_that_is_away_for_a_while_delays_it_and_changes_nothing(
     with_a_folder, settings, server, tmp_path
 ):

@@ -60,7 +60,7 @@ def trajectories(run) -> list:
     return [t for step in log.steps() for g in log.read(step).groups for t in g.trajectories]
 
 
-@pytest.mark.parametrize("transport", ["redis", "grpc"])
+@pytest.mark.parametrize("transport", ["redis", pytest.param("grpc", marks=pytest.mark.long)])
 def test_a_run_with_a_tool_trains_and_replays_to_the_bit(run, tool, transport, tmp_path):
     result = run("run.steps=2", f"run.transport={transport}", tool)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -157,7 +157,11 @@ def trained(run) -> list[str]:
     return [g.group_id for s in log.steps() for g in log.read(s).groups if g.outcome == "trained"]
 
 
-@pytest.mark.parametrize(("transport", "names"), [("redis", QUEUED), ("grpc", CALLED)])
+@pytest.mark.parametrize(
+    ("transport", "names"),
+    [("redis", QUEUED), pytest.param("grpc", CALLED, marks=pytest.mark.long)],
+    ids=["redis", "grpc"],
+)
 def test_each_group_has_one_trace_from_its_prompt_to_its_weight_version(
     run, collector, outside, transport, names
 ):

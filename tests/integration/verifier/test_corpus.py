@@ -40,6 +40,7 @@ async def test_a_part_of_the_corpus_gets_the_expected_verdicts(path):
 
 
 @pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_the_command_gives_the_same_verdicts_about_all_corpora_in_one_file(tmp_path):
     cases = [case for path in FILES for case in read(path)]
