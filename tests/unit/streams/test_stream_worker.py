@@ -279,7 +279,7 @@ async def test_crash_propagates_counts_its_attempt_and_releases_the_rest():
 
 async def test_worker_outlives_an_outage_and_keeps_finished_work(caplog):
     caplog.set_level(logging.INFO, logger="rlsd.streams.worker")
-    stream, finish, attempts = FlakyStream(abandoned_after_s=0.1), asyncio.Event(), 0
+    stream, finish, attempts = FlakyStream(abandoned_after_s=30), asyncio.Event(), 0
 
     async def process(delivery: Delivery) -> Advance:
         nonlocal attempts
