@@ -99,5 +99,7 @@ def test_every_switch_of_the_example_environment_is_one_of_compose():
     lines = (ROOT / ".env.example").read_text().splitlines()
     switches = {line.lstrip("# ").partition("=")[0] for line in lines if "=" in line}
     text = "".join(p.read_text() for p in ROOT.glob("docker-compose*.yml"))
-    used = {s for s in switches if f"${{{s}" in text or f"{s}:\n" in text}
+    used = {
+        s for s in switches if f"${{{s}" in text or f"    {s}: " in text or f"    {s}:\n" in text
+    }
     assert switches - used == {"COMPOSE_PROFILES"}
