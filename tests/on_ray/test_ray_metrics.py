@@ -113,8 +113,11 @@ async def test_a_prometheus_has_them_by_the_names_and_labels_that_rules_ask_for(
     """With the job `ray` of deploy/monitoring/prometheus.yml; the chart relabels as it does."""
     _, outcomes = await two_busy_replicas(deploy, "scraped")
     (tmp_path / "targets").mkdir()
-    target = [{"targets": [page_address()], "labels": {"job": "ray"}}]
-    (tmp_path / "targets/ray.json").write_text(json.dumps(target))
+    targets = [  # as Ray's own file has it, and with the label that a pod of the chart gives it
+        {"targets": [page_address()], "labels": {"job": "ray", **more}}
+        for more in ({}, {"run": "of-the-pod"})
+    ]
+    (tmp_path / "targets/ray.json").write_text(json.dumps(targets))
     with prometheus(tmp_path, scale=20, job="ray") as asked:
 
         def told():
@@ -126,7 +129,9 @@ async def test_a_prometheus_has_them_by_the_names_and_labels_that_rules_ask_for(
         [pods] = [{x.labels["pod"] for x in found}]
         assert len(pods) == 2
         assert all(x.startswith(f"{host}/verifier-") for x in pods)
-        assert {x for each in found for x in each.labels} == {
+        of_pod = asked.at(f'{VERDICTS}{{run="of-the-pod"}}', time.time())
+        assert pods <= {x.labels["pod"] for x in of_pod}
+        assert {x for each in (*found, *of_pod) for x in each.labels} == {
             *("__name__", "instance", "job", "pod", "component", "run", "kind", "outcome")
         }
         assert {x.labels["component"] for x in found} == {"verifier"}
@@ -147,6 +152,5 @@ async def test_a_prometheus_has_them_by_the_names_and_labels_that_rules_ask_for(
         )
         assert 0 < middle[0].newest() < 30
         assert {x["health"] for x in asked.rules()} == {"ok"}
-        [reached] = asked.targets()
-        assert (reached["health"], reached["lastError"]) == ("up", "")
+        assert [(x["health"], x["lastError"]) for x in asked.targets()] == 2 * [("up", "")]
     assert "duplicate" not in (tmp_path / "prometheus.log").read_text().lower()
