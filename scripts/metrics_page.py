@@ -36,8 +36,8 @@ asks for it, as OpenMetrics.
   be had: a gauge is never 0 for want of a measurement.
 - The learner measures the queues about once a second, also while it trains. When Redis does not
   answer, `rlsd_queue_entries` and its neighbours are absent, not 0 and not as they last were.
-- Of several ranks of the learner rank 0 alone speaks, for all. Replicas under Ray Serve have no
-  `/metrics` ([ray.md](ray.md)).
+- Of several ranks of the learner rank 0 alone speaks, for all. Replicas under Ray Serve are on
+  Ray's page of their node, as `ray_rlsd_…` ([ray.md](ray.md)).
 - Counters that an alert looks at are 0 from the start. What the learner counts of batches is what
   this process logged: steps that are trained again after a restart are in
   `rlsd_learner_steps_reexecuted_total` alone; `rlsd_learner_trained_twice_total` is of the whole

@@ -133,13 +133,17 @@ def _gpu(name: str, factor: str) -> str:
     """A series of DCGM's exporter, of the pods of runs alone.
 
     The exporter names the pod that has the device `exported_pod` unless its monitor honours labels.
+    Replicas on Ray share a pod and are `POD/REPLICA` here; whose its devices are nobody can say.
     """
     pod = f'label_replace({name}, "pod", "$1", "exported_pod", "(.+)")'
     namespaced = f'label_replace({pod}, "namespace", "$1", "exported_namespace", "(.+)")'
-    whose = "max by (namespace, pod, run, service) (rlsd_build_info)"
+    replicas = 'label_replace(rlsd_build_info{pod=~".+/.+"}, "node", "$1", "pod", "(.+)/.+")'
+    nodes = f'label_replace(max by (namespace, node, run) ({replicas}), "service", "ray", "", "")'
     return f"""
         max by (namespace, pod, gpu) ({namespaced}) * {factor}
-          * on (namespace, pod) group_left (run, service) {whose}"""
+          * on (namespace, pod) group_left (run, service) (
+            max by (namespace, pod, run, service) (rlsd_build_info)
+              or label_replace({nodes}, "pod", "$1", "node", "(.+)"))"""
 
 
 ENGINES = {

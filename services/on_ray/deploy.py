@@ -14,7 +14,7 @@ from ray import serve
 from ray.serve.config import gRPCOptions
 from ray.serve.schema import ApplicationStatus
 
-from rlsd.errors import ConfigError, ServiceError
+from rlsd.errors import ConfigError, RlsdError, ServiceError
 from services.on_ray.deployments import SERVICER_FUNCTIONS, Options, build
 from services.on_ray.proxy import check_proxy
 
@@ -35,7 +35,8 @@ def run(service: str, options: Options, *, port: int, http_port: int) -> None:
 
     Raises:
         ConfigError: there is no Ray, or its Serve was started without these services.
-        ServiceError: the deployment has failed.
+        ConfigError: also, no replica starts, since its configuration is wrong.
+        ServiceError: the deployment has failed otherwise.
     """
     application = build(service, options)
     connect()
@@ -97,13 +98,18 @@ def _watch(name: str, stopping: threading.Event) -> None:
             raise ServiceError(f"{name}: somebody else has deleted the application")
         if found.status is ApplicationStatus.DEPLOY_FAILED:
             said = " ".join(x.message for x in found.deployments.values()) or found.message
-            raise ServiceError(f"{name}: not deployed: {_last_line(said)}")
+            raise _failure(said)(f"{name}: not deployed: {_last_line(said)}")
         now = time.monotonic()
         waits = found.status is not ApplicationStatus.RUNNING and now - said_at >= _SAY_EVERY_S
         if found.status.value != said or waits:
             said, said_at = found.status.value, now
             replicas = {x: dict(y.replica_states) for x, y in found.deployments.items()}
             log.info("application changed", extra={"status": said, "replicas": replicas})
+
+
+def _failure(words: str) -> type[RlsdError]:
+    """What kind of error a replica ended with, whose class is in its words alone."""
+    return ConfigError if f"{ConfigError.__name__}: " in words else ServiceError
 
 
 def _last_line(words: str) -> str:

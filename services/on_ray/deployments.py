@@ -6,6 +6,7 @@ application it gets every call, whatever application the call names. So each rep
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import re
@@ -17,6 +18,7 @@ from ray import serve
 
 from rlsd.config import RunConfig, load
 from rlsd.errors import ConfigError
+from services.on_ray.metrics import reporter
 from services.on_ray.replica import Replica
 
 SERVICER_FUNCTIONS = [
@@ -75,6 +77,8 @@ class Deployment:
         self, service: str, config: RunConfig, folder: str
     ) -> None:
         self._replica = Replica(service, config, folder)
+        self._reporter = reporter(run=config.run.id, service=service)
+        self._reporter.start()
         await self._replica.open()
 
     async def Generate(self, request: Any, grpc_context: Any) -> Any:
@@ -104,6 +108,7 @@ class Deployment:
     async def __del__(self) -> None:
         """Awaited by Serve when the replica is stopped."""
         await self._replica.close()
+        await asyncio.to_thread(self._reporter.stop)
 
 
 def rollout(args: Options) -> serve.Application:

@@ -23,6 +23,7 @@ from rlsd.errors import ConfigError, RlsdError, ServiceError, UnfitError
 from rlsd.serving.lifecycle import run_until_stopped
 from rlsd.serving.service import Service
 from rlsd.telemetry.activity import Part
+from rlsd.telemetry.metrics import SERVICE
 from rlsd.telemetry.process import prepare_process
 from rlsd.telemetry.tracing import stop_tracing
 
@@ -138,6 +139,7 @@ class Replica:
         """From start to end in one task, as context managers of asyncio demand."""
         async with _open(self._name, self._config) as service:
             activity = service.probes.activity
+            SERVICE.watch(self._name, activity, service.probes.is_ready)
             async with activity.beating(Part.EVENTS):
                 activity.is_serving = True
                 self._service = service

@@ -50,6 +50,35 @@ def test_engine_servers_are_scraped_through_the_service_beside_them():
     assert [x["metadata"]["name"] for x in of_kind(off, "PodMonitor")] == ["r"]
 
 
+def test_on_ray_the_page_of_each_node_is_scraped_as_the_job_for_any_prometheus_says():
+    """That job's relabeling is tried on a real Ray, in tests/on_ray."""
+    documents = rendered("ray", "monitoring.podMonitor.enabled=true")
+    monitor = named(documents, "PodMonitor", "r-ray")["spec"]
+    assert monitor["selector"]["matchLabels"]["app.kubernetes.io/component"] == "ray"
+    [endpoint] = monitor["podMetricsEndpoints"]
+    assert endpoint["port"] == "metrics"
+    assert [x["targetLabel"] for x in endpoint["relabelings"]] == ["run"]
+    config = yaml.safe_load(Path("deploy/monitoring/prometheus.yml").read_text())
+    [job] = [x for x in config["scrape_configs"] if x["job_name"] == "ray"]
+    in_file = {"source_labels": "sourceLabels", "target_label": "targetLabel"}
+    wanted = [{in_file.get(k, k): v for k, v in x.items()} for x in job["metric_relabel_configs"]]
+    assert endpoint["metricRelabelings"] == wanted
+    names = {x["metadata"]["name"] for x in of_kind(documents, "PodMonitor")}
+    assert names == {"r", "r-ray"}  # the learner is a process, as elsewhere
+    off = rendered("default", "monitoring.podMonitor.enabled=true")
+    assert [x["metadata"]["name"] for x in of_kind(off, "PodMonitor")] == ["r"]
+
+
+def test_on_ray_every_pod_says_its_metrics_on_the_port_that_is_scraped():
+    [service] = of_kind(rendered("ray"), "RayService")
+    cluster = service["spec"]["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        [container] = group["template"]["spec"]["containers"]
+        [port] = [x["containerPort"] for x in container["ports"] if x["name"] == "metrics"]
+        assert group["rayStartParams"]["metrics-export-port"] == str(port) == "9464"
+        assert group["template"]["metadata"]["labels"]["rlsd/run"]
+
+
 def test_dashboards_arrive_as_they_were_generated_but_for_the_runbooks():
     arrived = boards(rendered("default", *ON))
     generated = {f"rlsd-{x.name}": json.loads(x.read_text()) for x in CHART.glob("dashboards/*")}

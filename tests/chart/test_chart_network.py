@@ -97,6 +97,8 @@ def test_the_edges_are_the_call_graph(name):
     assert {whom for _, whom, _ in names} <= {DNS, "169.254.20.10/32"}
     operators = {"namespace monitoring": 9464, "namespace kuberay": 8265, "namespace keda": 6379}
     assert all(operators[whom] == port for _, whom, port in callers)
+    scraped = {who for who, whom, _ in callers if whom == "namespace monitoring"}
+    assert scraped == ({"ray", "learner"} if name == "ray" else {*STAGES, "learner"})
 
 
 def test_rollout_may_call_the_verifier_when_a_tool_is_one_of_its_checks():

@@ -30,16 +30,18 @@ def write_targets(file: Path, addresses: Mapping[str, str], **labels: str) -> No
 
 
 @contextlib.contextmanager
-def prometheus(folder: Path, *, scale: float = 1.0, scrape: str = "1s") -> Iterator[Prometheus]:
-    """One with the repository's own configuration that scrapes what is in `folder`/targets."""
+def prometheus(
+    folder: Path, *, scale: float = 1.0, scrape: str = "1s", job: str = "local"
+) -> Iterator[Prometheus]:
+    """One with a job of the repository's configuration that scrapes what is in `folder`/targets."""
     (folder / "targets").mkdir(parents=True, exist_ok=True)
     (folder / "rules.yaml").write_text(yaml.safe_dump(rules(scale)))
     config = yaml.safe_load(CONFIG.read_text())
     config["global"] = {"scrape_interval": scrape, "evaluation_interval": scrape}
     config["rule_files"] = [str(folder / "rules.yaml")]
-    [local] = [x for x in config["scrape_configs"] if x["job_name"] == "local"]
-    local["file_sd_configs"] = [{"files": [f"{folder}/targets/*.json"], "refresh_interval": "1s"}]
-    config["scrape_configs"] = [local]
+    [chosen] = [x for x in config["scrape_configs"] if x["job_name"] == job]
+    chosen["file_sd_configs"] = [{"files": [f"{folder}/targets/*.json"], "refresh_interval": "1s"}]
+    config["scrape_configs"] = [chosen]
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     [port] = free_ports(1)
     command = [

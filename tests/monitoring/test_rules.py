@@ -46,6 +46,24 @@ def unit_test(alert, case, *, fires):
     }
 
 
+def of_gpus(tmp_path, series, samples):
+    """Whether `rlsd:gpu_busy:ratio` comes of these series as these samples."""
+    return outcome(
+        tmp_path,
+        {
+            "interval": "1m",
+            "input_series": [{"series": k, "values": v} for k, v in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": "rlsd:gpu_busy:ratio",
+                    "eval_time": "5m",
+                    "exp_samples": [{"labels": k, "value": v} for k, v in samples.items()],
+                }
+            ],
+        },
+    )
+
+
 def outcome(tmp_path, *tests):
     file = tmp_path / "test.yaml"
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump(rules()))
@@ -107,20 +125,22 @@ def test_a_gpu_belongs_to_the_run_of_its_pod_whichever_way_labels_are_honoured(w
         'rlsd_build_info{run="a",service="rollout",pod="p",version="1"}': "1x10",
     }
     labels = 'rlsd:gpu_busy:ratio{gpu="0", pod="p", run="a", service="rollout"}'
-    done = outcome(
-        tmp_path,
-        {
-            "interval": "1m",
-            "input_series": [{"series": k, "values": v} for k, v in series.items()],
-            "promql_expr_test": [
-                {
-                    "expr": "rlsd:gpu_busy:ratio",
-                    "eval_time": "5m",
-                    "exp_samples": [{"labels": labels, "value": 0.8}],
-                }
-            ],
-        },
-    )
+    done = of_gpus(tmp_path, series, {labels: 0.8})
+    assert done.returncode == 0, done.stdout
+
+
+def test_replicas_that_share_a_pod_on_ray_share_its_gpus(tmp_path):
+    series = {
+        'DCGM_FI_DEV_GPU_UTIL{gpu="0",pod="r"}': "60x10",
+        'DCGM_FI_DEV_GPU_UTIL{gpu="0",pod="p"}': "80x10",
+        'rlsd_build_info{run="a",service="rollout",pod="r/rollout-1",version="1"}': "1x10",
+        'rlsd_build_info{run="a",service="rollout",pod="r/rollout-2",version="1"}': "1x10",
+        'rlsd_build_info{run="a",service="teacher",pod="r/teacher-3",version="1"}': "1x10",
+        'rlsd_build_info{run="a",service="learner",pod="p",version="1"}': "1x10",
+    }
+    of_ray = 'rlsd:gpu_busy:ratio{gpu="0", pod="r", run="a", service="ray"}'
+    own = 'rlsd:gpu_busy:ratio{gpu="0", pod="p", run="a", service="learner"}'
+    done = of_gpus(tmp_path, series, {of_ray: 0.6, own: 0.8})
     assert done.returncode == 0, done.stdout
 
 

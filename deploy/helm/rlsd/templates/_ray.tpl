@@ -11,6 +11,7 @@ spec:
       imagePullPolicy: {{ .root.Values.images.pullPolicy }}
       ports:
         - {name: grpc, containerPort: 9000}
+        - {name: metrics, containerPort: 9464}
         {{- if eq .container "ray-head" }}
         - {name: gcs, containerPort: 6379}
         - {name: dashboard, containerPort: 8265}
