@@ -22,6 +22,8 @@ from redis.exceptions import (
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from rlsd.errors import ConfigError, StreamError
 from rlsd.streams.keys import CONSUMER_GROUP, NOBODY, Keys
@@ -42,6 +44,7 @@ _SOCKET_TIMEOUT_S = 5.0
 _LONGEST_BLOCK_S = 0.5
 """Below the socket timeout; also how soon an idle consumer sees a claim become abandoned."""
 _HEALTH_CHECK_S = 15
+_PINGS_EVERY_S = 0.5
 _MOST_RINGS = 64
 """More idle consumers than this on one stage may wait one `_LONGEST_BLOCK_S` longer."""
 
@@ -282,10 +285,20 @@ class RedisStream:
             for _, fields in entries
         ]
 
-    async def ping(self) -> None:
-        """Return when Redis answers."""
+    async def ping(self, *, within_s: float = 0.0) -> None:
+        """Return when Redis answers; one that cannot be reached is asked again for `within_s`."""
+        now = asyncio.get_running_loop().time
+        deadline = now() + within_s
         async with self._boundary("ping"):
-            await self._client.ping()
+            while True:
+                try:
+                    await self._client.ping()
+                except (RedisConnectionError, RedisTimeoutError) as error:
+                    if isinstance(error, AuthenticationError) or now() >= deadline:
+                        raise
+                    await asyncio.sleep(_PINGS_EVERY_S)
+                else:
+                    return
 
     async def clear(self) -> None:
         """Delete this run's keys."""

@@ -40,6 +40,8 @@ from services.learner.traces import Traces
 log = logging.getLogger(__name__)
 
 _PROBE_TOKENS = 64
+_REDIS_STARTS_S = 120.0
+"""A release starts all its pods at once, and a Redis has no name before it is ready."""
 
 
 async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
@@ -69,15 +71,8 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
         )
         stages: Stages = calls
         if config.run.transport == "redis":
-            stream = RedisStream.from_url(
-                addresses.redis_url, config.run.id, abandoned_after_s=config.run.abandoned_after_s
-            )
-            stack.push_async_callback(stream.aclose)
-            await stream.ping()
-            consumer = f"learner-{os.getpid()}"
-            stages = queued = QueuedStages(stream, traces, consumer=consumer)
-            stack.push_async_callback(queued.hand_back)
-            await stack.enter_async_context(measured(stream, QUEUES))
+            activity.enter(State.WAITING_FOR_QUEUES, "Redis to answer")
+            stages = await _queued(config, addresses, traces, stack)
         evaluator = None
         if config.data.held_out is not None:
             held_out = _load(config, config.data.held_out, limit=config.evaluation.limit).prompts
@@ -113,6 +108,21 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
     if dist.is_initialized():
         dist.destroy_process_group()
     return learner.step >= config.run.steps
+
+
+async def _queued(
+    config: RunConfig, addresses: Addresses, traces: Traces, stack: contextlib.AsyncExitStack
+) -> QueuedStages:
+    """The stages behind Redis once that answers; what is held goes back when the stack is left."""
+    stream = RedisStream.from_url(
+        addresses.redis_url, config.run.id, abandoned_after_s=config.run.abandoned_after_s
+    )
+    stack.push_async_callback(stream.aclose)
+    await stream.ping(within_s=_REDIS_STARTS_S)
+    queued = QueuedStages(stream, traces, consumer=f"learner-{os.getpid()}")
+    stack.push_async_callback(queued.hand_back)
+    await stack.enter_async_context(measured(stream, QUEUES))
+    return queued
 
 
 async def _serving(addresses: dict[str, str], stopping: asyncio.Event, activity: Activity) -> None:

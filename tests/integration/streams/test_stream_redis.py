@@ -136,6 +136,30 @@ async def test_an_error_says_what_where_and_the_remedy_but_no_password():
     await stream.aclose()
 
 
+async def test_a_server_that_starts_late_is_waited_for_as_long_as_one_says():
+    async with embedded_redis() as url:
+        pass
+    stream = RedisStream.from_url(url, "run")
+    async with asyncio.TaskGroup() as tasks:
+        answered = tasks.create_task(stream.ping(within_s=30))
+        await asyncio.sleep(0.5)
+        assert not answered.done()
+        async with embedded_redis(port=int(url.rsplit(":", 1)[1].split("/")[0])):
+            await answered
+    with pytest.raises(StreamError, match="ping failed"):
+        await stream.ping(within_s=0.2)
+    await stream.aclose()
+
+
+async def test_a_wrong_password_is_not_waited_for():
+    async with embedded_redis() as url:
+        wrong = RedisStream.from_url(url.replace("://", "://nobody:wrong@"), "run")
+        async with asyncio.timeout(10):
+            with pytest.raises(StreamError, match="check the user, password"):
+                await wrong.ping(within_s=60)
+        await wrong.aclose()
+
+
 async def test_a_full_server_is_reported_with_its_remedy():
     async with embedded_redis() as url, Redis.from_url(url) as client:
         stream = RedisStream.from_url(url, "run")
