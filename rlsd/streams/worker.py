@@ -63,7 +63,8 @@ class Job:
     activity: Activity = field(default_factory=Activity)
     """Hears that the loop turns, and of outages."""
     lacks: Callable[[], str] = lambda: ""
-    """What the work needs and is not there; meanwhile the groups are left to others."""
+    """What the work needs and is not there; meanwhile the groups are left to others, and one that
+    fails for it is given back as if never delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,6 +186,10 @@ class _Worker:
 
     async def _fail(self, delivery: Delivery, error: RlsdError) -> None:
         reason = f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
+        if self._job.lacks():
+            log.info("delivery given back", extra={"reason": reason})
+            await self._persist(lambda: self._stream.release([delivery], self._job.consumer))
+            return
         log.warning("delivery failed", extra={"deliveries": delivery.deliveries, "reason": reason})
         if delivery.deliveries >= self._limits.max_deliveries:
             await self._bury(delivery, reason)
