@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from deploy.monitoring.__main__ import CHART
-from deploy.monitoring.rules import ALERTS, RUNBOOKS, rules
+from deploy.monitoring.alerts import ALERTS
+from deploy.monitoring.rules import RUNBOOKS, rules
 from tests.monitoring.alert_cases import CASES
 from tests.monitoring.tools import tool
 
