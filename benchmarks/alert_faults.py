@@ -20,7 +20,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.alert_scenes import Run, Scene
+from benchmarks.alert_scenes import CHAIN, Run, Scene
 from tests.monitoring.moody_verifier import Mood
 
 EXAMPLE = Path("examples/chain")
@@ -42,6 +42,7 @@ def _half_code(number: int, record: dict[str, Any]) -> dict[str, Any]:
 RUNS = {
     # 8 groups a step: when all of a step fail, the learner ends, and with it what it measures.
     "plain": Run(settings=('method.name="grpo"', "run.groups_per_step=8")),
+    "headless": Run(settings=('data.train="FOLDER/prompts.jsonl"',), begins=False),
     "http": Run(
         settings=(
             'method.name="grpo"',
@@ -195,11 +196,14 @@ async def replica_without_weights(scene: Scene) -> AsyncIterator[float]:
         yield time.time()
 
 
-@fault(
-    "plain",
-    {"RlsdWeightSkew": {}, "RlsdDeadLetters": {"stage": "rollout"}},
-    within_s=150.0,
-)
+@fault("headless", {"RlsdLearnerMissing": {}}, from_start=True)
+async def learner_dies_at_start(scene: Scene) -> AsyncIterator[float]:
+    """The learner's prompts are not there, so that it dies before its first scrape, each time."""
+    yield time.time()
+    shutil.copy(CHAIN, scene.config.data.train)
+
+
+@fault("plain", {"RlsdWeightSkew": {}}, within_s=150.0)
 async def replica_behind(scene: Scene) -> AsyncIterator[float]:
     """A second rollout whose volume stays at one version."""
     stale = scene.path.parents[2] / "stale" / scene.config.run.id / "weights"
@@ -246,7 +250,10 @@ async def redis_nearly_full(scene: Scene) -> AsyncIterator[float]:
 
 @fault(
     "plain",
-    {"RlsdWeightInstallFailures": {"service": "rollout", "reason": "damaged"}},
+    {
+        "RlsdWeightInstallFailures": {"service": "rollout", "reason": "damaged"},
+        "RlsdDeadLetters": {"stage": "rollout"},
+    },
 )
 async def weights_damaged(scene: Scene) -> AsyncIterator[float]:
     """A published version cut in half on disk."""

@@ -77,6 +77,23 @@ PROGRESS = (
         description="Every target of the service disappeared or cannot be scraped. Also what a "
         "run that was stopped on purpose looks like, for an hour.",
     ),
+    # A rollout without weights waits for the first version, which only a learner makes. One that
+    # has some says nothing of a learner: its run has ended, or it serves by itself.
+    Alert(
+        name="RlsdLearnerMissing",
+        expr="""
+            group by (run) (rlsd_build_info{service="rollout"})
+              unless on (run) rlsd_rollout_policy_version
+              unless on (run) rlsd_build_info{service="learner"}""",
+        after="<15m>",
+        severity="critical",
+        pillar="progress",
+        page="services",
+        summary="Run {{ $labels.run }}: rollout waits for its first weights, and there is no "
+        "learner",
+        description="For a quarter of an hour rollout has been up without weights, and no learner "
+        "of the run could be scraped: it dies before it can be, or was never started.",
+    ),
     Alert(
         name="RlsdQueuesUnreachable",
         expr="""
