@@ -248,21 +248,28 @@ async def redis_nearly_full(scene: Scene) -> AsyncIterator[float]:
 # --- weights --------------------------------------------------------------------------------------
 
 
-@fault(
-    "plain",
-    {
-        "RlsdWeightInstallFailures": {"service": "rollout", "reason": "damaged"},
-        "RlsdDeadLetters": {"stage": "rollout"},
-    },
-)
-async def weights_damaged(scene: Scene) -> AsyncIterator[float]:
-    """A published version cut in half on disk."""
+@contextlib.asynccontextmanager
+async def _cut_in_half(scene: Scene) -> AsyncIterator[None]:
     async with scene.damaged_before_it_is_read("model.safetensors") as file:
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
-    yield time.time()
+    yield
     if file.parent.exists():  # else the learner has mended it, or newer ones were read
         file.write_bytes(whole)
+
+
+@fault("plain", {"RlsdWeightInstallFailures": {"service": "rollout", "reason": "damaged"}})
+async def weights_damaged(scene: Scene) -> AsyncIterator[float]:
+    """A published version cut in half on disk."""
+    async with _cut_in_half(scene):
+        yield time.time()
+
+
+@fault("leaking", {"RlsdDeadLetters": {"stage": "rollout"}})
+async def weights_damaged_on_policy(scene: Scene) -> AsyncIterator[float]:
+    """The same with run.max_staleness = 0: no newer version comes before a step's groups fail."""
+    async with _cut_in_half(scene):
+        yield time.time()
 
 
 @fault(
