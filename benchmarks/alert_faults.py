@@ -267,7 +267,7 @@ async def weights_damaged(scene: Scene) -> AsyncIterator[float]:
 
 @fault("leaking", {"RlsdDeadLetters": {"stage": "rollout"}})
 async def weights_damaged_on_policy(scene: Scene) -> AsyncIterator[float]:
-    """The same with run.max_staleness = 0: no newer version comes before a step's groups fail."""
+    """A published version cut in half on disk, with run.max_staleness = 0."""
     async with _cut_in_half(scene):
         yield time.time()
 
