@@ -165,12 +165,9 @@ async def rollout_gone(scene: Scene) -> AsyncIterator[float]:
         yield time.time()
 
 
-@fault(
-    "plain",
-    {"RlsdServiceStalled": {"service": "rollout"}},
-)
+@fault("plain", {"RlsdLearnerStarved": {}, "RlsdQueueAge": {"stage": "rollout"}})
 async def rollout_hangs(scene: Scene) -> AsyncIterator[float]:
-    """Reading a version's manifest hangs, and rollout's compute thread with it: a pipe."""
+    """Reading a version's manifest hangs rollout, as on a dead volume: a pipe."""
     async with scene.damaged_before_it_is_read("MANIFEST.json") as file:
         content = file.read_bytes()
         pipe = file.with_name("pipe")
