@@ -1,4 +1,4 @@
-"""Every alert fired by causing its fault: `python -m benchmarks.alerts` (about 15 minutes).
+"""Every alert fired by causing its fault: `python -m benchmarks.alerts` (about 20 minutes).
 
     python -m benchmarks.alerts learner_stopped verifier_lies     # these faults alone
     python -m benchmarks.alerts --list
