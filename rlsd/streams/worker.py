@@ -22,6 +22,7 @@ from typing import TypeVar
 from rlsd.errors import RlsdError, StreamError
 from rlsd.failpoints import failpoint
 from rlsd.streams import metrics
+from rlsd.streams.ending import end
 from rlsd.streams.spans import sent_on, waited, worked_on
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery, GroupStream
@@ -115,10 +116,12 @@ class _Worker:
             async with asyncio.TaskGroup() as tasks:
                 beating = tasks.create_task(self._beat())
                 stop = tasks.create_task(_wait_for(stopping))
-                await self._claim_until(stop, tasks)
-                await self._drain()
-                # Last: a claim in hand must stay alive until it is dealt with.
-                beating.cancel()
+                try:
+                    await self._claim_until(stop, tasks)
+                    await self._drain()
+                finally:
+                    # Last: a claim in hand must stay alive until it is dealt with.
+                    await end(beating)
         finally:
             await self._hand_back()
 

@@ -12,6 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from rlsd.errors import StreamError
+from rlsd.streams.ending import end
 from rlsd.streams.metrics import QueueGauges
 from rlsd.streams.stream import GroupStream
 
@@ -26,8 +27,7 @@ async def measured(stream: GroupStream, gauges: QueueGauges) -> AsyncIterator[No
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.wait([task])
+        await end(task)
         gauges.forget()
 
 

@@ -25,6 +25,8 @@ pytestmark = [
 ]
 RELEASE = "demo"
 MINUTES = 600.0
+DRAINED_S = 120.0
+"""Well before a learner that was told to stop is killed."""
 FOLDER = "/runs/demo"
 AUDIT = f"""
 import json, pathlib, rlsd.audit
@@ -128,6 +130,7 @@ def test_an_upgrade_during_the_run_goes_on_from_its_log(run):
     before, learner = run.step(), run.pod("learner")
     run.put("upgrade", "config.run.steps=90000")
     until(lambda: run.pod("learner") != learner, timeout_s=MINUTES)
+    until(lambda: learner not in run.names("pods"), timeout_s=DRAINED_S)
     until(lambda: run.step() > before + 1, timeout_s=MINUTES)
     found = run.audit()
     assert (found["off"], found["account"]["trained_twice"]) == ([], 0)
@@ -138,6 +141,7 @@ def test_a_rollback_during_the_run_goes_on_from_its_log(run):
     done = run.helm("rollback", RELEASE, "1", "--wait", "--timeout=8m", limit_s=MINUTES)
     assert done.returncode == 0, done.stderr
     until(lambda: run.pod("learner") != learner, timeout_s=MINUTES)
+    until(lambda: learner not in run.names("pods"), timeout_s=DRAINED_S)
     until(lambda: run.step() > before + 1, timeout_s=MINUTES)
     found = run.audit()
     assert (found["off"], found["account"]["trained_twice"]) == ([], 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -126,9 +127,15 @@ def system() -> Iterator[System]:
         made.close()
 
 
-def wait_for_weights(system: System, version: str, *, timeout_s: float) -> None:
+def latest_version(system: System) -> int:
+    """The last weight version on the volume; -1 before the first. Older ones are deleted."""
+    names = system.inside("learner", "ls", "/srv/runs/demo/weights").split()
+    return max((int(name[1:]) for name in names if re.fullmatch(r"v\d+", name)), default=-1)
+
+
+def wait_for_weights(system: System, version: int, *, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
-    while version not in system.inside("learner", "ls", "/srv/runs/demo/weights"):
+    while latest_version(system) < version:
         is_possible = system.is_up("learner") and time.monotonic() < deadline
         assert is_possible, "\n".join(system.logs(service)[-1500:] for service in SERVICES)
         time.sleep(0.5)
@@ -158,7 +165,7 @@ def test_four_containers_train_the_demo_and_end_on_sigterm(system):
     system.start("redis", "redis:7", "redis-server", "--save", "", "--protected-mode", "no")
     for service in SERVICES:
         system.start_service(service)
-    wait_for_weights(system, "00000003", timeout_s=200)
+    wait_for_weights(system, 3, timeout_s=200)
     ended = {service: system.stop(service) for service in SERVICES}
     stopped = dict.fromkeys(SERVICES, 0) | {"learner": STOPPED_EXIT_CODE}
     assert {service: code for service, (code, _) in ended.items()} == stopped
