@@ -20,7 +20,7 @@ from typing import Any
 
 import redis
 
-from benchmarks.alert_scenes import Run, Scene
+from benchmarks.alert_scenes import CHAIN, Run, Scene
 from tests.monitoring.moody_verifier import Mood
 
 EXAMPLE = Path("examples/chain")
@@ -42,6 +42,7 @@ def _half_code(number: int, record: dict[str, Any]) -> dict[str, Any]:
 RUNS = {
     # 8 groups a step: when all of a step fail, the learner ends, and with it what it measures.
     "plain": Run(settings=('method.name="grpo"', "run.groups_per_step=8")),
+    "headless": Run(settings=('data.train="FOLDER/prompts.jsonl"',), begins=False),
     "http": Run(
         settings=(
             'method.name="grpo"',
@@ -164,12 +165,9 @@ async def rollout_gone(scene: Scene) -> AsyncIterator[float]:
         yield time.time()
 
 
-@fault(
-    "plain",
-    {"RlsdServiceStalled": {"service": "rollout"}},
-)
+@fault("plain", {"RlsdLearnerStarved": {}, "RlsdQueueAge": {"stage": "rollout"}})
 async def rollout_hangs(scene: Scene) -> AsyncIterator[float]:
-    """Reading a version's manifest hangs, and rollout's compute thread with it: a pipe."""
+    """Reading a version's manifest hangs rollout, as on a dead volume: a pipe."""
     async with scene.damaged_before_it_is_read("MANIFEST.json") as file:
         content = file.read_bytes()
         pipe = file.with_name("pipe")
@@ -195,11 +193,14 @@ async def replica_without_weights(scene: Scene) -> AsyncIterator[float]:
         yield time.time()
 
 
-@fault(
-    "plain",
-    {"RlsdWeightSkew": {}, "RlsdDeadLetters": {"stage": "rollout"}},
-    within_s=150.0,
-)
+@fault("headless", {"RlsdLearnerMissing": {}}, from_start=True)
+async def learner_dies_at_start(scene: Scene) -> AsyncIterator[float]:
+    """The learner's prompts are not there, so that it dies before its first scrape, each time."""
+    yield time.time()
+    shutil.copy(CHAIN, scene.config.data.train)
+
+
+@fault("plain", {"RlsdWeightSkew": {}}, within_s=150.0)
 async def replica_behind(scene: Scene) -> AsyncIterator[float]:
     """A second rollout whose volume stays at one version."""
     stale = scene.path.parents[2] / "stale" / scene.config.run.id / "weights"
@@ -244,18 +245,28 @@ async def redis_nearly_full(scene: Scene) -> AsyncIterator[float]:
 # --- weights --------------------------------------------------------------------------------------
 
 
-@fault(
-    "plain",
-    {"RlsdWeightInstallFailures": {"service": "rollout", "reason": "damaged"}},
-)
-async def weights_damaged(scene: Scene) -> AsyncIterator[float]:
-    """A published version cut in half on disk."""
+@contextlib.asynccontextmanager
+async def _cut_in_half(scene: Scene) -> AsyncIterator[None]:
     async with scene.damaged_before_it_is_read("model.safetensors") as file:
         whole = file.read_bytes()
         file.write_bytes(whole[: len(whole) // 2])
-    yield time.time()
+    yield
     if file.parent.exists():  # else the learner has mended it, or newer ones were read
         file.write_bytes(whole)
+
+
+@fault("plain", {"RlsdWeightInstallFailures": {"service": "rollout", "reason": "damaged"}})
+async def weights_damaged(scene: Scene) -> AsyncIterator[float]:
+    """A published version cut in half on disk."""
+    async with _cut_in_half(scene):
+        yield time.time()
+
+
+@fault("leaking", {"RlsdDeadLetters": {"stage": "rollout"}})
+async def weights_damaged_on_policy(scene: Scene) -> AsyncIterator[float]:
+    """A published version cut in half on disk, with run.max_staleness = 0."""
+    async with _cut_in_half(scene):
+        yield time.time()
 
 
 @fault(

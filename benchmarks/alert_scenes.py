@@ -161,6 +161,8 @@ class Run:
     settings: tuple[str, ...] = ()
     records: Callable[[int, dict[str, Any]], dict[str, Any]] | None = None
     """Makes another of each record of the chain."""
+    begins: bool = True
+    """Whether there are first steps to wait for."""
     is_broken: bool = False
     """The learner is the one with bugs."""
     is_quantized: bool = False
@@ -171,7 +173,7 @@ class Run:
 async def open_scene(
     name: str, run: Run, folder: Path, *, asked: Prometheus, targets: Path
 ) -> AsyncIterator[Scene]:
-    """Start a run; it has made its first steps when the context begins."""
+    """Start a run; it has made its first steps, if there are to be any, when the context begins."""
     (port,) = free_ports(1)
     config, path = _prepared(name, run, folder, verifier_port=port)
     bugs = folder / "bugs"
@@ -214,8 +216,9 @@ async def open_scene(
                 verifier=verifier,
                 bugs=bugs,
             )
-            await until(lambda: num_logged(config) >= 2, timeout_s=_FIRST_STEPS_S)
-            await scene.steps(_WARM_STEPS)
+            if run.begins:
+                await until(lambda: num_logged(config) >= 2, timeout_s=_FIRST_STEPS_S)
+                await scene.steps(_WARM_STEPS)
             yield scene
     finally:
         link.unlink()

@@ -1,4 +1,4 @@
-"""Every alert fired by causing its fault: `python -m benchmarks.alerts` (about 15 minutes).
+"""Every alert fired by causing its fault: `python -m benchmarks.alerts` (about 20 minutes).
 
     python -m benchmarks.alerts learner_stopped verifier_lies     # these faults alone
     python -m benchmarks.alerts --list
@@ -28,7 +28,8 @@ from typing import Any
 
 from benchmarks.alert_faults import FAULTS, RUNS, Fault
 from benchmarks.alert_scenes import Scene, open_scene
-from deploy.monitoring.rules import ALERTS, scaled
+from deploy.monitoring.alerts import ALERTS
+from deploy.monitoring.rules import scaled
 from tests.monitoring.serving import prometheus
 
 RESULT = Path("benchmarks/results/alerts.json")

@@ -133,7 +133,7 @@ class GroupStream(Protocol):
         ...
 
     async def release(self, deliveries: Sequence[Delivery], consumer: str) -> None:
-        """Give claims back at once, as if never delivered: for a consumer that goes away."""
+        """Give claims back at once, as if never delivered: for a consumer that cannot go on."""
         ...
 
     async def retry(self, delivery: Delivery, consumer: str, *, delay_s: float) -> None:

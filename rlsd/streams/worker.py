@@ -35,6 +35,8 @@ _Answer = TypeVar("_Answer")
 
 _CLAIM_WAIT_S = 0.5
 """How long an idle worker may take to see that it should stop."""
+_LACK_WAIT_S = 0.1
+"""How soon a worker sees that it lacks nothing any more."""
 _HAND_BACK_S = 5.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
@@ -64,7 +66,8 @@ class Job:
     activity: Activity = field(default_factory=Activity)
     """Hears that the loop turns, and of outages."""
     lacks: Callable[[], str] = lambda: ""
-    """What the work needs and is not there; meanwhile the groups are left to others."""
+    """What the work needs and is not there; meanwhile the groups are left to others, and one that
+    fails for it is given back as if never delivered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,11 +130,11 @@ class _Worker:
         while not stop.done():
             self._job.activity.tick()
             free = self._limits.max_in_flight - len(self._in_hand)
-            if free == 0 or self._job.lacks():
+            lacks = self._job.lacks()
+            if free == 0 or lacks:
                 waits = {stop, *self._in_hand}
-                await asyncio.wait(
-                    waits, timeout=_CLAIM_WAIT_S, return_when=asyncio.FIRST_COMPLETED
-                )
+                most_s = _LACK_WAIT_S if lacks else _CLAIM_WAIT_S
+                await asyncio.wait(waits, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
                 continue
             try:
                 # Never cancelled by the stop: deliveries on their way here would be stranded.
@@ -188,6 +191,10 @@ class _Worker:
 
     async def _fail(self, delivery: Delivery, error: RlsdError) -> None:
         reason = f"{type(error).__name__}: {error}"[:_LONGEST_REASON]
+        if self._job.lacks():
+            log.info("delivery given back", extra={"reason": reason})
+            await self._persist(lambda: self._stream.release([delivery], self._job.consumer))
+            return
         log.warning("delivery failed", extra={"deliveries": delivery.deliveries, "reason": reason})
         if delivery.deliveries >= self._limits.max_deliveries:
             await self._bury(delivery, reason)

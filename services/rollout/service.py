@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import grpc
 import numpy as np
 
+from rlsd.errors import EngineError, ServiceError
 from rlsd.privileged.context import policy_messages
 from rlsd.streams.stage import Stage
 from rlsd.streams.stream import Delivery
@@ -44,10 +45,17 @@ class RolloutService(rpc.RolloutServiceServicer):
         run_id: str,
         activity: Activity | None = None,
         conversation: Conversation | None = None,
+        on_missing: Callable[[int], None] = lambda _: None,
     ) -> None:
-        """Without a conversation a completion is one turn, and a group one call of the engine."""
+        """Without a conversation a completion is one turn, and a group one call of the engine.
+
+        Args:
+            on_missing: told of the version that a group of the queues needs and that the store,
+                away or behind, does not give.
+        """
         self._engine = engine
         self._conversation = conversation
+        self._on_missing = on_missing
         self._activity = activity or Activity()
         self._engine_name = engine_name
         self._run_id = run_id
@@ -95,8 +103,14 @@ class RolloutService(rpc.RolloutServiceServicer):
 
     async def process(self, delivery: Delivery) -> Advance:
         """The stream worker's shell."""
-        group = await self.generate(decode(delivery.payload))
-        return Advance(to_stage=Stage.VERIFY, payload=encode(group))
+        group = decode(delivery.payload)
+        try:
+            drawn = await self.generate(group)
+        except (EngineError, ServiceError):
+            if self._engine.policy_version < group.required_policy_version:
+                self._on_missing(group.required_policy_version)
+            raise
+        return Advance(to_stage=Stage.VERIFY, payload=encode(drawn))
 
     async def Generate(
         self, request: pb.GenerateRequest, context: grpc.ServicerContext

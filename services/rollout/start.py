@@ -21,7 +21,7 @@ from rlsd.wire.v1 import rollout_service_pb2, rollout_service_pb2_grpc
 from services.rollout import metrics as rollout_metrics
 from services.rollout.engines.choice import choose_engine
 from services.rollout.engines.engine import Engine
-from services.rollout.following import follow_weights
+from services.rollout.following import Follower
 from services.rollout.service import RolloutService
 from services.rollout.tools.chat import ChatTemplate
 from services.rollout.tools.choice import open_toolbox
@@ -43,18 +43,16 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
     engine = choose_engine(config, store, activity)
     async with _open_conversation(config, engine, activity) as conversation, engine:
         activity.enter(State.WAITING_FOR_WORK, "groups from the learner")
+        follower = Follower(engine, store, activity)
         service = RolloutService(
             engine,
             engine_name=config.rollout.engine,
             run_id=config.run.id,
             activity=activity,
             conversation=conversation,
+            on_missing=follower.needs,
         )
-
-        def lacks() -> str:
-            return "" if engine.policy_version >= 0 else "no weights are installed yet"
-
-        background: list[Background] = [follow_weights(engine, store, activity)]
+        background: list[Background] = [follower.follow]
         if config.run.transport == "redis":
             limit = groups_at_once(config)
             background.append(
@@ -64,13 +62,13 @@ async def open_service(config: RunConfig) -> AsyncIterator[Service]:
                     config,
                     max_in_flight=limit,
                     activity=activity,
-                    lacks=lacks,
+                    lacks=follower.lacks,
                 )
             )
         probes = Probes(
             activity=activity,
             engine_url=config.rollout.engine_url,
-            lacks=lacks,
+            lacks=follower.lacks,
         )
         yield Service(
             name=rollout_service_pb2.DESCRIPTOR.services_by_name["RolloutService"].full_name,

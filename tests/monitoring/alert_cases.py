@@ -23,6 +23,7 @@ class Case:
 
 
 _RUN = 'run="a"'
+_UP = 'rlsd_build_info{{run="a",service="{}",version="1"}}'
 _PROGRESS = {
     'rlsd_learner_step{run="a"}': "7x200",
     'rlsd_learner_num_steps{run="a"}': "100x200",
@@ -128,6 +129,12 @@ CASES: dict[str, Case] = {
         silent={'rlsd_learner_step{run="a"}': "100x200"},  # the run is at its end
         summary="Run a: no replica of verifier is left, and the run is not at its end",
         labels={"service": "verifier"},
+    ),
+    "RlsdLearnerMissing": Case(
+        at="40m",
+        fires={_UP.format("rollout"): "_x10 1x60", _UP.format("verifier"): "1x60"},
+        silent={_UP.format("learner"): "_x23 1x60"},  # a large model, loaded for long
+        summary="Run a: rollout waits for its first weights, and there is no learner",
     ),
     "RlsdQueuesUnreachable": Case(
         at="10m",

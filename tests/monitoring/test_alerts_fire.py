@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.alert_faults import FAULTS
 from benchmarks.alerts import SCALE, disturbed, problems
-from deploy.monitoring.rules import ALERTS
+from deploy.monitoring.alerts import ALERTS
 
 pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(300)]
 

@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 
 import pytest
 
@@ -54,6 +55,18 @@ def test_a_panel_says_what_it_shows_what_is_normal_and_in_which_unit(name):
     assert panel["description"].endswith((".", ")"))
     assert re.search("[Nn]ormal|[Mm]ust be", panel["description"])
     assert [link["title"] for link in panel["links"]] == ["Runbook"]
+
+
+def test_panels_of_two_dashboards_that_ask_the_same_are_one():
+    """All they may differ in is where they are, and how wide."""
+    found = {}
+    for name, panel in PANELS.items():
+        asks = (panel["type"], *(target["expr"] for target in panel["targets"]))
+        own = {k: v for k, v in panel.items() if k not in ("gridPos", "id")}
+        first, other = found.setdefault(asks, (name, own))
+        assert own == other, f"{first} and {name}"
+    titles = Counter(panel["title"] for panel in PANELS.values())
+    assert titles["Staleness by where it comes from"] == 2
 
 
 def test_identifiers_are_unique():

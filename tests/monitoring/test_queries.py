@@ -9,8 +9,11 @@ import pytest
 import yaml
 
 from deploy.monitoring.__main__ import CHART, files
+from deploy.monitoring.alerts import ALERTS
 from deploy.monitoring.boards import BOARDS
-from deploy.monitoring.rules import ALERTS, ENGINES, RECORDED, rules
+from deploy.monitoring.recorded.engines import ENGINES
+from deploy.monitoring.recorded.run import RECORDED
+from deploy.monitoring.rules import rules
 from tests.monitoring.expressions import (
     TARGET,
     closed,

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from deploy.monitoring.__main__ import CHART
-from deploy.monitoring.rules import ALERTS, RUNBOOKS, rules
+from deploy.monitoring.alerts import ALERTS
+from deploy.monitoring.rules import RUNBOOKS, rules
 from tests.monitoring.alert_cases import CASES
 from tests.monitoring.tools import tool
 
@@ -78,7 +79,7 @@ def test_prometheus_takes_the_rules(scale, tmp_path):
     file.write_text(yaml.safe_dump(rules(scale)))
     done = promtool("check", "rules", file)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "62 rules found" in done.stdout
+    assert "63 rules found" in done.stdout
 
 
 def test_prometheus_takes_the_file_in_the_chart():
@@ -206,3 +207,60 @@ def test_a_reward_of_few_groups_is_none_to_fall_from(tmp_path):
     case = replace(CASES[alert.name], silent=few)
     done = outcome(tmp_path, unit_test(alert, case, fires=False))
     assert done.returncode == 0, done.stdout
+
+
+UP = 'rlsd_build_info{{run="a",service="{}",version="1"}}'
+
+
+@pytest.mark.parametrize(
+    "series",
+    [
+        pytest.param(  # its rollout stays up, with the weights that it has
+            {
+                UP.format("rollout"): "1x200",
+                UP.format("learner"): "1x30 stale",
+                'rlsd_rollout_policy_version{run="a"}': "_ 0+1x28 28x170",
+            },
+            id="a run that ended",
+        ),
+        pytest.param(
+            {
+                UP.format("rollout"): "1x200",
+                'rlsd_rollout_policy_version{run="a"}': "7x200",
+            },
+            id="a rollout that serves an evaluation, and waits",
+        ),
+        pytest.param({UP.format("verifier"): "1x200"}, id="a verifier by itself"),
+        pytest.param({UP.format("learner"): "1x200"}, id="stages on Ray, which nobody scrapes"),
+        pytest.param(
+            {
+                UP.format("rollout"): "1x200",
+                UP.format("learner"): "_x14 1x200",
+                UP.format("learner").replace('"a"', '"b"'): "1x200",
+            },
+            id="a start that takes its time",
+        ),
+    ],
+)
+def test_a_learner_that_need_not_be_there_is_not_missed(series, tmp_path):
+    [alert] = [x for x in ALERTS if x.name == "RlsdLearnerMissing"]
+    whole = {
+        "interval": "1m",
+        "input_series": [{"series": k, "values": v} for k, v in series.items()],
+        "alert_rule_test": [
+            {"eval_time": f"{at}m", "alertname": alert.name, "exp_alerts": []}
+            for at in range(5, 180, 5)
+        ],
+    }
+    done = outcome(tmp_path, whole)
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_learner_of_another_run_is_none_of_this_one(tmp_path):
+    [alert] = [x for x in ALERTS if x.name == "RlsdLearnerMissing"]
+    case = CASES[alert.name]
+    whole = unit_test(alert, case, fires=True)
+    whole["input_series"].append(
+        {"series": UP.format("learner").replace('"a"', '"b"'), "values": "1x60"}
+    )
+    assert outcome(tmp_path, whole).returncode == 0

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.monitoring.boards.shared import (
+    spread,
+)
 from deploy.monitoring.panels import (
     GREEN,
     MUST_BE_0,
@@ -15,9 +18,7 @@ from deploy.monitoring.panels import (
     graph,
     heat,
     largest,
-    mean,
     number,
-    quantile,
     rate,
 )
 
@@ -201,9 +202,7 @@ def _teacher() -> list[Any]:
         ),
         graph(
             "Time of a group",
-            Query(quantile(0.5, "rlsd_teacher_group_duration_seconds"), "{{run}} p50"),
-            Query(quantile(0.95, "rlsd_teacher_group_duration_seconds"), "{{run}} p95"),
-            Query(mean("rlsd_teacher_group_duration_seconds"), "{{run}} mean"),
+            *spread("rlsd_teacher_group_duration_seconds"),
             unit="s",
             text="From the request to its scores, waiting included. Normal: far below the time of "
             "sampling it.",

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.monitoring.boards.shared import (
+    MEAN_STEP,
+    spread,
+    staleness,
+)
 from deploy.monitoring.panels import (
     GREEN,
     MUST_BE_0,
@@ -73,11 +78,7 @@ def _run() -> list[Any]:
         ),
         number(
             "Mean step",
-            Query(
-                f"sum by (run) (increase(rlsd_learner_step_duration_seconds_sum{{{R}}}[$__range]))"
-                " / sum by (run) (increase(rlsd_learner_step_duration_seconds_count"
-                f'{{{R}, phase="train"}}[$__range]))'
-            ),
+            Query(MEAN_STEP),
             unit="s",
             text="Of the dashboard's time range, evaluations and checkpoints included. Normal: "
             "what `rlsd plan` said.",
@@ -249,13 +250,11 @@ def _mismatch() -> list[Any]:
 
 
 def _completions() -> list[Any]:
-    tokens, tools = "rlsd_learner_completion_tokens", "rlsd_rollout_tool_calls_total"
+    tools = "rlsd_rollout_tool_calls_total"
     return [
         graph(
             "Length of completions",
-            Query(quantile(0.5, tokens), "{{run}} p50"),
-            Query(quantile(0.95, tokens), "{{run}} p95"),
-            Query(mean(tokens), "{{run}} mean"),
+            *spread("rlsd_learner_completion_tokens"),
             unit="short",
             text="Tokens. Normal: it changes slowly. Steady growth without reward: the policy "
             "pads; a fall to a few: it gave up.",
@@ -305,22 +304,11 @@ def _completions() -> list[Any]:
 
 
 def _freshness() -> list[Any]:
-    stale = "rlsd_learner_staleness_versions"
     return [
-        graph(
-            "Staleness by where it comes from",
-            Query(mean(stale, "part"), "{{run}} {{part}}"),
-            Query(largest("rlsd_learner_staleness_limit_versions"), "{{run}} bound", dashed=True),
-            unit="none",
-            text="Policy versions. in_flight: weights changed while it was drawn; in_queue: it "
-            "waited. Normal: in_queue is most of it. At the bound: rollout is faster than the "
-            "learner.",
-            page="staleness.md",
-            columns=6,
-        ),
+        staleness(columns=6),
         heat(
             "Staleness",
-            stale,
+            "rlsd_learner_staleness_versions",
             unit="none",
             where='part="total"',
             text="Trained trajectories by versions. Normal: nothing above run.max_staleness.",

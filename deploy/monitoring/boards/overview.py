@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.monitoring.boards.shared import (
+    AT_STAGE,
+    BURIED,
+    MEAN_STEP,
+    OLDEST,
+    REDELIVERED,
+    RESIDUAL,
+    SERVICE_STATE,
+    SERVICE_STATES,
+    STEP_SECONDS,
+    TRAINED_TWICE,
+    WAIT_P95,
+    staleness,
+    weights_p95,
+    without_verdict,
+)
 from deploy.monitoring.panels import (
     BLUE,
     GREEN,
@@ -15,14 +31,11 @@ from deploy.monitoring.panels import (
     Column,
     Query,
     R,
-    count,
     dashboard,
     graph,
     largest,
-    mean,
     number,
     or_0,
-    quantile,
     rate,
     rows,
     smallest,
@@ -30,16 +43,6 @@ from deploy.monitoring.panels import (
 )
 
 _STEP, _NUM_STEPS = largest("rlsd_learner_step"), largest("rlsd_learner_num_steps")
-_STEP_SECONDS = "rlsd_learner_step_duration_seconds"
-_MEAN_STEP = (
-    f"(sum by (run) (increase({_STEP_SECONDS}_sum{{{R}}}[$__range]))"
-    f' / sum by (run) (increase({_STEP_SECONDS}_count{{{R}, phase="train"}}[$__range])))'
-)
-_STATES = {
-    "0": ("down", RED),
-    "1": ("ready", GREEN),
-    "2": ("STALLED", RED),
-}
 
 
 def board() -> dict[str, Any]:
@@ -79,7 +82,7 @@ def _verdict() -> list[Any]:
         ),
         number(
             "Time left",
-            Query(f"({_NUM_STEPS} - {_STEP}) * {_MEAN_STEP}"),
+            Query(f"({_NUM_STEPS} - {_STEP}) * ({MEAN_STEP})"),
             unit="s",
             text="Steps to go, times the mean step of the dashboard's time range, evaluations "
             "included. Normal: it falls. Choose a longer range when steps are slow.",
@@ -106,8 +109,8 @@ def _verdict() -> list[Any]:
         ),
         number(
             "Account",
-            Query(f"abs({largest('rlsd_learner_identity_residual')})", "residual"),
-            Query(largest("rlsd_learner_trained_twice_total"), "trained twice"),
+            Query(RESIDUAL, "residual"),
+            Query(TRAINED_TWICE, "trained twice"),
             unit="none",
             text="Groups without an outcome, and groups trained twice. Both must be 0, always, "
             "through every crash. Else stop the run and run `rlsd audit`.",
@@ -119,16 +122,12 @@ def _verdict() -> list[Any]:
         ),
         number(
             "Services",
-            Query(
-                f"{smallest('rlsd_service_ready', 'service')}"
-                f" + 2 * {largest('rlsd_service_stalled', 'service')}",
-                "{{service}}",
-            ),
+            Query(SERVICE_STATE, "{{service}}"),
             unit="none",
-            text="Of each service its worst replica: ready (/readyz), down (not ready), stalled "
+            text="Of each service its worst replica: ready (/readyz), not ready, stalled "
             "(/livez is 503). Normal: ready. `rlsd why RUN` says what each waits for.",
             page="services.md",
-            words=_STATES | {"3": ("STALLED", RED)},
+            words=SERVICE_STATES,
             named=True,
             filled=True,
             columns=6,
@@ -176,8 +175,8 @@ def _learning() -> list[Any]:
             Query(largest("rlsd_learner_entropy_nats"), "entropy"),
             Query(largest("rlsd_learner_mismatch_kl_nats"), "mismatch KL (right)", on_right="sci"),
             unit="none",
-            text="Nats a token. Entropy normally falls slowly; at a tenth of its start with a "
-            "reward below 0.9 the policy has stopped exploring. The mismatch is normally "
+            text="Nats a token. Entropy normally falls slowly; at a tenth of its highest with "
+            "a reward below 0.9 the policy has stopped exploring. The mismatch is normally "
             "below 1e-3: above 0.05 engine and learner compute different models.",
             page="mismatch.md",
             columns=6,
@@ -214,7 +213,7 @@ def _time() -> list[Any]:
         graph(
             "Learner's time by phase",
             *(
-                Query(rate(f"{_STEP_SECONDS}_sum", where=f'phase="{phase}"'), phase)
+                Query(rate(f"{STEP_SECONDS}_sum", where=f'phase="{phase}"'), phase)
                 for phase in ("train", "wait", "publish", "log", "checkpoint", "evaluate")
             ),
             unit="percentunit",
@@ -236,20 +235,7 @@ def _time() -> list[Any]:
             page="learner.md",
             columns=6,
         ),
-        graph(
-            "Verdicts that are none",
-            Query(
-                rate("rlsd_verifier_verdicts_total", where='outcome=~"error|timeout"')
-                + f" / {rate('rlsd_verifier_verdicts_total')}",
-                "errors and timeouts",
-            ),
-            unit="percentunit",
-            steps=((None, GREEN), (0.005, ORANGE), (0.072, RED)),
-            text="Share of checks without a verdict. They are never a reward. Normal: below 0.5 %, "
-            "the budget; 7.2 % for an hour is the alert RlsdVerifierErrorBudgetBurn.",
-            page="verifiers.md",
-            columns=6,
-        ),
+        without_verdict(),
     ]
 
 
@@ -257,25 +243,25 @@ def _flow() -> list[Any]:
     return [
         rows(
             "Queues",
-            Column("groups", largest("rlsd_queue_entries", "stage"), "none"),
+            Column("groups", AT_STAGE, "none"),
             Column(
                 "oldest",
-                largest("rlsd_queue_oldest_age_seconds", "stage"),
+                OLDEST,
                 "s",
                 ((None, GREEN), (900, ORANGE), (1800, RED)),
                 decimals=1,
             ),
-            Column("p95 wait", quantile(0.95, "rlsd_queue_wait_seconds", "stage"), "s", decimals=2),
+            Column("p95 wait", WAIT_P95, "s", decimals=2),
             Column(
                 "given out again",
-                count("rlsd_queue_redeliveries_total", "stage"),
+                REDELIVERED,
                 "none",
                 ((None, GREEN), (1, YELLOW)),
                 decimals=0,
             ),
             Column(
                 "buried",
-                count("rlsd_queue_dead_letters_total", "stage"),
+                BURIED,
                 "none",
                 ((None, GREEN), (1, RED)),
                 decimals=0,
@@ -287,19 +273,7 @@ def _flow() -> list[Any]:
             page="queues.md",
             columns=9,
         ),
-        graph(
-            "Staleness of what is trained",
-            Query(mean("rlsd_learner_staleness_versions", where='part="total"'), "mean, in all"),
-            Query(
-                mean("rlsd_learner_staleness_versions", where='part="in_flight"'), "of it in flight"
-            ),
-            Query(largest("rlsd_learner_staleness_limit_versions"), "bound", dashed=True),
-            unit="none",
-            text="Policy versions between sampling and training. Normal: below run.max_staleness, "
-            "above which groups are rejected. 0 all the time: synchronous.",
-            page="staleness.md",
-            columns=5,
-        ),
+        staleness(columns=5),
         graph(
             "Policy version",
             Query(largest("rlsd_learner_policy_version"), "learner"),
@@ -313,22 +287,7 @@ def _flow() -> list[Any]:
             page="weights.md",
             columns=5,
         ),
-        graph(
-            "Weights: how long an update takes",
-            Query(
-                quantile(
-                    0.95,
-                    "rlsd_weight_sync_duration_seconds",
-                    "service",
-                    "phase",
-                    where='phase=~"publish|pause"',
-                ),
-                "{{service}} {{phase}}",
-            ),
-            unit="s",
-            text="p95 seconds. pause is the part in which an engine computes nothing. Normal: a "
-            "few per cent of a step.",
-            page="weights.md",
-            columns=5,
+        weights_p95(
+            "Weights: how long an update takes, p95", columns=5, where='phase=~"publish|pause"'
         ),
     ]

@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.monitoring.boards.shared import (
+    AT_STAGE,
+    BURIED,
+    OLDEST,
+    REDELIVERED,
+    RESIDUAL,
+    SERVICE_STATE,
+    SERVICE_STATES,
+    STEP_SECONDS,
+    TRAINED_TWICE,
+    WAIT_P95,
+    weights_p95,
+)
 from deploy.monitoring.panels import (
     GREEN,
     MUST_BE_0,
-    ORANGE,
     RED,
     YELLOW,
     Band,
@@ -25,7 +37,6 @@ from deploy.monitoring.panels import (
     quantile,
     rate,
     rows,
-    smallest,
     timeline,
     total,
 )
@@ -53,10 +64,10 @@ def board() -> dict[str, Any]:
 
 
 def _figures() -> list[Any]:
-    def counter(title: str, name: str, text: str, steps: Any, page: str = "account.md") -> Any:
+    def counter(title: str, expr: str, text: str, steps: Any, page: str = "account.md") -> Any:
         return number(
             title,
-            Query(total(name)),
+            Query(expr),
             unit="none",
             text=text,
             page=page,
@@ -69,40 +80,40 @@ def _figures() -> list[Any]:
     return [
         counter(
             "Residual",
-            "rlsd_learner_identity_residual",
+            RESIDUAL,
             "Groups without an outcome that are not in flight either. Must be 0.",
             MUST_BE_0,
         ),
         counter(
             "Trained twice",
-            "rlsd_learner_trained_twice_total",
+            TRAINED_TWICE,
             "Groups that are in two steps of the batch log. Must be 0.",
             MUST_BE_0,
         ),
         counter(
             "Duplicates dropped",
-            "rlsd_learner_duplicates_dropped_total",
+            total("rlsd_learner_duplicates_dropped_total"),
             "Groups that came back a second time and were not trained again. Normal after a "
             "worker or Redis died: this is the guard at work.",
             some,
         ),
         counter(
             "Admitted again",
-            "rlsd_learner_groups_readmitted_total",
+            total("rlsd_learner_groups_readmitted_total"),
             "Groups that the queues had forgotten and that were made anew. Normal after Redis "
             "lost its memory.",
             some,
         ),
         counter(
             "Steps executed again",
-            "rlsd_learner_steps_reexecuted_total",
+            total("rlsd_learner_steps_reexecuted_total"),
             "Logged steps after the newest checkpoint, trained once more after a restart. The "
             "price of a crash; lower learner.checkpoint_every. Normal: 0.",
             some,
         ),
         counter(
             "Weights not installed",
-            "rlsd_weight_install_failures_total",
+            total("rlsd_weight_install_failures_total"),
             "Versions that a service could not take. Normal: 0.",
             ((None, GREEN), (1, RED)),
             "weights.md",
@@ -168,7 +179,7 @@ def _queues() -> list[Any]:
     return [
         graph(
             "Groups at each stage",
-            Query(largest("rlsd_queue_entries", "stage"), "{{stage}}"),
+            Query(AT_STAGE, "{{stage}}"),
             unit="short",
             stacked=True,
             text="In hand or waiting. Normal: they gather at rollout; where else, that stage is "
@@ -178,7 +189,7 @@ def _queues() -> list[Any]:
         ),
         graph(
             "Oldest entry",
-            Query(largest("rlsd_queue_oldest_age_seconds", "stage"), "{{stage}}"),
+            Query(OLDEST, "{{stage}}"),
             unit="s",
             text="Normal: about the time of a step. Ever growing: one group is stuck, or nobody "
             "works at that stage.",
@@ -187,7 +198,7 @@ def _queues() -> list[Any]:
         ),
         graph(
             "Wait until handed out, p95",
-            Query(quantile(0.95, "rlsd_queue_wait_seconds", "stage"), "{{stage}}"),
+            Query(WAIT_P95, "{{stage}}"),
             unit="s",
             text="From entering a stage to a worker. Normal: short but at rollout. Large "
             "elsewhere: give that stage replicas.",
@@ -196,8 +207,8 @@ def _queues() -> list[Any]:
         ),
         graph(
             "Faults at each stage",
-            Query(count("rlsd_queue_redeliveries_total", "stage"), "{{stage}} given out again"),
-            Query(count("rlsd_queue_dead_letters_total", "stage"), "{{stage}} buried"),
+            Query(REDELIVERED, "{{stage}} given out again"),
+            Query(BURIED, "{{stage}} buried"),
             Query(count("rlsd_queue_results_dropped_total", "stage"), "{{stage}} results dropped"),
             Query(count("rlsd_spans_dropped_total"), "spans not sent"),
             unit="short",
@@ -232,7 +243,7 @@ def _redis() -> list[Any]:
         ),
         bars(
             "Where groups are now",
-            Query(largest("rlsd_queue_entries", "stage"), "{{stage}}"),
+            Query(AT_STAGE, "{{stage}}"),
             unit="short",
             text="The same as a picture of the pipeline. Normal: most at rollout.",
             page="queues.md",
@@ -242,17 +253,8 @@ def _redis() -> list[Any]:
 
 
 def _weights() -> list[Any]:
-    sync, steps = "rlsd_weight_sync_duration_seconds", "rlsd_learner_step_duration_seconds"
     return [
-        graph(
-            "A version's way, p95",
-            Query(quantile(0.95, sync, "service", "phase"), "{{service}} {{phase}}"),
-            unit="s",
-            text="publish, fetch, verify, install, and the pause of the engine in it. Normal: a "
-            "few per cent of a step.",
-            page="weights.md",
-            columns=6,
-        ),
+        weights_p95("A version's way, p95", columns=6),
         graph(
             "Bytes of weights",
             Query(
@@ -278,7 +280,9 @@ def _weights() -> list[Any]:
         graph(
             "Rare phases of the learner, p95",
             Query(
-                quantile(0.95, steps, "phase", where='phase=~"checkpoint|evaluate|log|publish"'),
+                quantile(
+                    0.95, STEP_SECONDS, "phase", where='phase=~"checkpoint|evaluate|log|publish"'
+                ),
                 "{{phase}}",
             ),
             unit="s",
@@ -294,17 +298,8 @@ def _services() -> list[Any]:
     return [
         timeline(
             "Ready",
-            Query(
-                f"{smallest('rlsd_service_ready', 'service')}"
-                f" + 2 * {largest('rlsd_service_stalled', 'service')}",
-                "{{run}} {{service}}",
-            ),
-            words={
-                "0": ("not ready", ORANGE),
-                "1": ("ready", GREEN),
-                "2": ("stalled", RED),
-                "3": ("stalled", RED),
-            },
+            Query(SERVICE_STATE, "{{run}} {{service}}"),
+            words=SERVICE_STATES,
             text="Of each service its worst replica. Normal: ready. A gap: no replica could be "
             "scraped.",
             page="services.md",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from deploy.monitoring.boards.shared import (
+    VERDICTS,
+    without_verdict,
+)
 from deploy.monitoring.panels import (
     GREEN,
     ORANGE,
@@ -26,7 +30,6 @@ from deploy.monitoring.panels import (
 
 _KIND = 'kind=~"$kind"'
 _WHICH = 'verifier=~"$verifier"'
-_VERDICTS = "rlsd_verifier_verdicts_total"
 _RUNS = "rlsd_sandbox_runs_total"
 
 
@@ -47,15 +50,14 @@ def board() -> dict[str, Any]:
 
 
 def _verdicts() -> list[Any]:
-    none = rate(_VERDICTS, "kind", where=f'{_KIND}, outcome=~"error|timeout"')
     duration = "rlsd_verifier_check_duration_seconds"
     return [
         number(
             "Error budget left",
             Query(
-                f"1 - (sum by (run) (increase({_VERDICTS}"
+                f"1 - (sum by (run) (increase({VERDICTS}"
                 f'{{{R}, {_KIND}, outcome=~"error|timeout"}}[$__range]))'
-                f" / sum by (run) (increase({_VERDICTS}{{{R}, {_KIND}}}[$__range]))) / 0.005"
+                f" / sum by (run) (increase({VERDICTS}{{{R}, {_KIND}}}[$__range]))) / 0.005"
             ),
             unit="percentunit",
             text="Of the dashboard's time range: 0.5 % of the checks may end without a verdict. "
@@ -67,7 +69,7 @@ def _verdicts() -> list[Any]:
         ),
         graph(
             "Verdicts by outcome",
-            Query(rate(_VERDICTS, "kind", "outcome", where=_KIND), "{{kind}} {{outcome}}"),
+            Query(rate(VERDICTS, "kind", "outcome", where=_KIND), "{{kind}} {{outcome}}"),
             unit="short",
             stacked=True,
             text="A second. pass: reward 1; partial: between; fail: 0; error and timeout: none. "
@@ -75,15 +77,7 @@ def _verdicts() -> list[Any]:
             page="verifiers.md",
             columns=7,
         ),
-        graph(
-            "Share without a verdict",
-            Query(f"{none} / {rate(_VERDICTS, 'kind', where=_KIND)}", "{{run}} {{kind}}"),
-            unit="percentunit",
-            steps=((None, GREEN), (0.005, ORANGE), (0.072, RED)),
-            text="Normal: below 0.5 % (orange). At 7.2 % for an hour: RlsdVerifierErrorBudgetBurn.",
-            page="verifiers.md",
-            columns=6,
-        ),
+        without_verdict(_KIND),
         graph(
             "Time of a check",
             *(

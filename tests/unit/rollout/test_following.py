@@ -5,7 +5,7 @@ import asyncio
 from rlsd.errors import ServiceError, WeightsError
 from rlsd.telemetry.activity import Activity, State
 from rlsd.weights import FolderStore, Probe
-from services.rollout.following import follow_weights
+from services.rollout.following import Follower
 
 
 class Engine:
@@ -30,10 +30,17 @@ def publish(store, version):
     store.publish(version, step=version, probe=probe, save=lambda _: None)
 
 
-async def installing(engine, store, activity=None):
+def follower_of(engine, store, activity=None):
+    return Follower(engine, store, activity or Activity())
+
+
+async def following(follower):
     stopping = asyncio.Event()
-    loop = follow_weights(engine, store, activity or Activity())
-    return stopping, asyncio.ensure_future(loop(stopping))
+    return stopping, asyncio.ensure_future(follower.follow(stopping))
+
+
+async def installing(engine, store, activity=None):
+    return await following(follower_of(engine, store, activity))
 
 
 async def test_the_version_that_is_there_is_installed_and_the_service_goes_on(tmp_path):
@@ -109,5 +116,60 @@ async def test_while_the_store_is_away_the_service_says_so_and_keeps_what_it_has
     await asyncio.sleep(0.1)
     assert engine.policy_version == 5
     assert activity.snapshot().state is not State.WAITING_FOR_WEIGHTS
+    stopping.set()
+    await task
+
+
+def test_before_the_first_version_and_without_a_needed_one_no_group_is_taken():
+    engine = Engine()
+    follower = follower_of(engine, Away(0))
+    assert follower.lacks() == "no weights are installed yet"
+    engine.policy_version = 4
+    assert follower.lacks() == ""
+    follower.needs(6)
+    follower.needs(5)
+    assert follower.lacks() == "version 6 is needed, 4 is installed"
+    engine.policy_version = 6
+    assert follower.lacks() == ""
+
+
+async def test_a_needed_version_that_the_store_does_not_show_is_said_until_it_is_here():
+    store, engine, activity = Away(4), Engine(), Activity()
+    store.is_away, engine.policy_version = False, 4
+    follower = follower_of(engine, store, activity)
+    follower.needs(5)
+    stopping, task = await following(follower)
+    await asyncio.sleep(0.1)
+    assert activity.snapshot().detail == "version 5, which a group needs"
+    store.version = 5
+    await asyncio.wait_for(engine.installed.wait(), 5)
+    await asyncio.sleep(0.1)
+    assert follower.lacks() == ""
+    assert activity.snapshot().state is not State.WAITING_FOR_WEIGHTS
+    stopping.set()
+    await task
+
+
+async def test_while_the_store_is_away_a_needed_version_stays_needed():
+    engine = Engine()
+    engine.policy_version = 4
+    follower = follower_of(engine, Away(5))
+    follower.needs(5)
+    stopping, task = await following(follower)
+    await asyncio.sleep(0.1)
+    assert follower.lacks()
+    stopping.set()
+    await task
+
+
+async def test_a_damaged_version_is_not_waited_for_so_that_the_learner_hears_of_it():
+    store, engine = Away(5), Engine(refusals=99)
+    store.is_away, engine.policy_version = False, 4
+    follower = follower_of(engine, store)
+    follower.needs(5)
+    stopping, task = await following(follower)
+    await asyncio.sleep(0.1)
+    assert engine.asked > 0
+    assert follower.lacks() == ""
     stopping.set()
     await task

@@ -132,6 +132,29 @@ async def test_a_worker_that_lacks_something_leaves_the_groups_to_others():
     assert moved.payload == b"A"
 
 
+async def test_a_group_that_fails_for_what_its_worker_lacks_is_given_back_uncounted():
+    stream, stopping, missing, seen = MemoryStream(), asyncio.Event(), [], []
+    await admit(stream, "a")
+
+    async def needs_newer_weights(delivery: Delivery) -> Advance:
+        seen.append(delivery.deliveries)
+        if len(seen) <= 2 * QUICK.max_deliveries:
+            missing.append("version 5")
+            raise RlsdError("not published")
+        return await to_verify(delivery)
+
+    def lacks() -> str:
+        return missing.pop() if missing else ""
+
+    async with asyncio.TaskGroup() as tasks:
+        without = replace(job(needs_newer_weights), lacks=lacks)
+        tasks.create_task(work(stream, without, stopping=stopping, limits=QUICK))
+        [moved] = await arrivals(stream, Stage.VERIFY, 1)
+        stopping.set()
+    assert moved.payload == b"A"
+    assert set(seen) == {1}
+
+
 async def test_worker_processes_concurrently_up_to_its_limit():
     stream, together, running = MemoryStream(), asyncio.Barrier(4), 0
     highest = 0
