@@ -230,7 +230,7 @@ def _cluster() -> dict[str, Any]:
         name.rsplit("/", 1)[-1]: round(image["sizeBytes"] / 1e6)
         for node in nodes
         for image in node["status"].get("images", [])
-        for name in image["names"]
+        for name in image["names"] or ()  # of an image that has lost its name
         if "/rlsd-" in name and "@" not in name
     }
     return {
