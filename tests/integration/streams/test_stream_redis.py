@@ -136,7 +136,7 @@ async def test_an_error_says_what_where_and_the_remedy_but_no_password():
     await stream.aclose()
 
 
-async def test_a_server_that_starts_late_is_waited_for_as_long_as_one_says():
+async def test_a_server_that_starts_late_is_waited_for_as_long_as_one_says(caplog):
     async with embedded_redis() as url:
         pass
     stream = RedisStream.from_url(url, "run")
@@ -146,6 +146,7 @@ async def test_a_server_that_starts_late_is_waited_for_as_long_as_one_says():
         assert not answered.done()
         async with embedded_redis(port=int(url.rsplit(":", 1)[1].split("/")[0])):
             await answered
+    assert [x.message for x in caplog.records] == ["redis unreachable"]
     with pytest.raises(StreamError, match="ping failed"):
         await stream.ping(within_s=0.2)
     await stream.aclose()
