@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncIterator, Sequence
 from importlib import resources
 from typing import Any
@@ -38,6 +39,8 @@ from rlsd.streams.stream import (
     check_forward,
     check_settled,
 )
+
+log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 3.0
 _SOCKET_TIMEOUT_S = 5.0
@@ -288,7 +291,7 @@ class RedisStream:
     async def ping(self, *, within_s: float = 0.0) -> None:
         """Return when Redis answers; one that cannot be reached is asked again for `within_s`."""
         now = asyncio.get_running_loop().time
-        deadline = now() + within_s
+        deadline, has_said = now() + within_s, False
         async with self._boundary("ping"):
             while True:
                 try:
@@ -296,6 +299,9 @@ class RedisStream:
                 except (RedisConnectionError, RedisTimeoutError) as error:
                     if isinstance(error, AuthenticationError) or now() >= deadline:
                         raise
+                    if not has_said:
+                        log.warning("redis unreachable", extra={"reason": str(error)})
+                    has_said = True
                     await asyncio.sleep(_PINGS_EVERY_S)
                 else:
                     return

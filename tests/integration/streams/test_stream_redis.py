@@ -136,13 +136,15 @@ async def test_an_error_says_what_where_and_the_remedy_but_no_password():
     await stream.aclose()
 
 
-async def test_a_server_that_starts_late_is_waited_for_as_long_as_one_says():
+async def test_a_server_that_starts_late_is_waited_for_as_long_as_one_says(caplog):
     async with embedded_redis() as url:
         pass
     stream = RedisStream.from_url(url, "run")
     async with asyncio.TaskGroup() as tasks:
         answered = tasks.create_task(stream.ping(within_s=30))
-        await asyncio.sleep(0.5)
+        async with asyncio.timeout(20):
+            while [x.message for x in caplog.records] != ["redis unreachable"]:
+                await asyncio.sleep(0.05)
         assert not answered.done()
         async with embedded_redis(port=int(url.rsplit(":", 1)[1].split("/")[0])):
             await answered
