@@ -143,7 +143,7 @@ async def test_a_server_that_starts_late_is_waited_for_as_long_as_one_says(caplo
     async with asyncio.TaskGroup() as tasks:
         answered = tasks.create_task(stream.ping(within_s=30))
         async with asyncio.timeout(20):
-            while [x.message for x in caplog.records] != ["redis unreachable"]:
+            while [x.message for x in caplog.records] != ["redis unreachable"]:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         assert not answered.done()
         async with embedded_redis(port=int(url.rsplit(":", 1)[1].split("/")[0])):
