@@ -22,6 +22,8 @@ def prepare_process(service: str, *, run_id: str = "", threads: int = 1) -> None
         ConfigError: spans are to go where none can be sent.
     """
     os.environ["OMP_NUM_THREADS"] = str(threads)
+    if os.getpid() == 1:  # the kernel drops a signal that the first process has no handler for
+        signal.signal(signal.SIGTERM, lambda number, _: os._exit(128 + number))
     configure_logs(service, run_id=run_id, level=os.environ.get("RLSD_LOG_LEVEL", "INFO"))
     if os.environ.get("RANK", "0") == "0":  # the other ranks of a learner make no spans
         start_tracing(f"rlsd-{service}", run_id=run_id)
