@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -35,22 +36,35 @@ def redis_url() -> Iterator[str]:
 
 @pytest.fixture(params=["memory", "redis"])
 async def twin(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Twin]:
-    if request.param == "memory":
-        yield _memory_twin()
+    async with _twin(request.param, redis_url, ABANDONED_AFTER_S) as made:
+        yield made
+
+
+@pytest.fixture(params=["memory", "redis"])
+async def patient_twin(request: pytest.FixtureRequest, redis_url: str) -> AsyncIterator[Twin]:
+    """Abandons nothing, however long this process is kept waiting."""
+    async with _twin(request.param, redis_url, 60.0) as made:
+        yield made
+
+
+@contextlib.asynccontextmanager
+async def _twin(kind: str, redis_url: str, abandoned_after_s: float) -> AsyncIterator[Twin]:
+    if kind == "memory":
+        yield _memory_twin(abandoned_after_s)
         return
-    stream = RedisStream.from_url(redis_url, uuid.uuid4().hex, abandoned_after_s=ABANDONED_AFTER_S)
+    stream = RedisStream.from_url(redis_url, uuid.uuid4().hex, abandoned_after_s=abandoned_after_s)
     async with Redis.from_url(redis_url) as client:
         yield Twin(stream=stream, elapse=asyncio.sleep, wipe=client.flushall)
     await stream.clear()
     await stream.aclose()
 
 
-def _memory_twin() -> Twin:
+def _memory_twin(abandoned_after_s: float) -> Twin:
     now_s = 0.0
 
     async def elapse(seconds: float) -> None:
         nonlocal now_s
         now_s += seconds
 
-    stream = MemoryStream(abandoned_after_s=ABANDONED_AFTER_S, clock=lambda: now_s)
+    stream = MemoryStream(abandoned_after_s=abandoned_after_s, clock=lambda: now_s)
     return Twin(stream=stream, elapse=elapse, wipe=stream.clear)

@@ -93,14 +93,14 @@ async def while_asked(twin, *rooms: int, num_groups: int) -> list[int]:
     return [len(task.result()) for task in held]
 
 
-async def test_those_who_ask_share_what_is_admitted(twin):
-    assert await while_asked(twin, 32, 32, num_groups=16) == [8, 8]
-    await twin.stream.clear()
-    assert max(await while_asked(twin, 32, 32, 32, num_groups=16)) == 6  # of 5⅓ in the mean
+async def test_those_who_ask_share_what_is_admitted(patient_twin):
+    assert await while_asked(patient_twin, 32, 32, num_groups=16) == [8, 8]
+    await patient_twin.stream.clear()
+    assert max(await while_asked(patient_twin, 32, 32, 32, num_groups=16)) == 6  # of 5⅓ in the mean
 
 
-async def test_what_others_have_no_room_for_is_not_kept_for_them(twin):
-    assert await while_asked(twin, 32, 2, num_groups=16) == [14, 2]
+async def test_what_others_have_no_room_for_is_not_kept_for_them(patient_twin):
+    assert await while_asked(patient_twin, 32, 2, num_groups=16) == [14, 2]
 
 
 async def test_a_consumer_alone_has_all_at_once(twin):

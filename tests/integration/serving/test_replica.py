@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from rlsd.cli.app import app
 from rlsd.config import load
 from rlsd.errors import ConfigError, EngineError, RlsdError, ServiceError, UnfitError
+from rlsd.telemetry.metrics import ServiceMetrics
 from rlsd.weights import FolderStore
 from rlsd.wire.convert import group_from_proto, group_to_proto
 from rlsd.wire.v1 import rollout_service_pb2 as rollout_pb
@@ -50,6 +51,7 @@ def opened(tmp_path, monkeypatch):
     """Makes replicas of the example's services; each is closed by its test."""
     monkeypatch.setattr(module, "prepare_process", lambda *_, **__: None)
     monkeypatch.setattr(module.os, "chdir", lambda _: None)
+    monkeypatch.setattr(module, "SERVICE", ServiceMetrics())
 
     def make(service, *overrides):
         overrides = (f'run.dir="{tmp_path}"', "run.transport=grpc", *overrides)
