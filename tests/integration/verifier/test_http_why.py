@@ -66,7 +66,11 @@ async def test_why_and_readyz_name_the_verifier_that_is_waited_for(tmp_path):
             async with open_channel(address) as channel:
                 stub = rpc.VerifierServiceStub(channel)
                 pending += await checks(stub, "away", 8)
-                line = await says(address, "'away'", "; 8 in hand")
+                line = await says(address, "'away'")
+                # One may have been given up before the circuit opened.
+                num_left = 8 - sum(check.done() for check in pending)
+                assert num_left >= 7
+                line = await says(address, f"; {num_left} in hand")
                 assert line.says.startswith("waiting ")
                 assert "s for the verifier 'away': its circuit is open (not reached: " in line.says
                 assert str(closed_port) in line.says
@@ -74,7 +78,8 @@ async def test_why_and_readyz_name_the_verifier_that_is_waited_for(tmp_path):
 
                 pending += await checks(stub, "agreeable", 2)
                 line = await says(address, "'agreeable'")
-                assert "; 8 in hand; the verifier 'agreeable': it is not believed (" in line.says
+                both = f"; {num_left} in hand; the verifier 'agreeable': it is not believed ("
+                assert both in line.says
                 assert "canary 2, known to be wrong, got reward 1); 2 in hand" in line.says
                 known = RunAddresses(run_id="", services={"verifier": address}, redis_url=None)
                 assert [found.who for found in await ask_all(known)] == ["verifier"]
@@ -91,7 +96,7 @@ async def test_why_and_readyz_name_the_verifier_that_is_waited_for(tmp_path):
                 )
                 assert (alive.status_code, "'agreeable'" in alive.text) == (200, True)
                 assert 'rlsd_verifier_http_canary_state{verifier="agreeable"} 2.0' in metrics
-                assert not any(check.done() for check in pending)
+                assert sum(check.done() for check in pending) == 8 - num_left
                 for check in pending:
                     check.cancel()
                 await asyncio.gather(*pending, return_exceptions=True)
