@@ -64,11 +64,11 @@ check: setup ## format, lint, types, import layers, generated code up to date
 	$(BIN)/python scripts/chart_schema.py --check
 	$(BIN)/python -m deploy.monitoring --check
 
-test: setup ## unit, contract, integration tests, then whole runs (about 10 minutes)
+test: setup ## unit, contract, integration tests, then whole runs (about 14 minutes)
 	$(BIN)/pytest -n 2
 	$(BIN)/pytest -n 3 --dist worksteal -m 'slow and not long and not vllm and not ray'
 
-test-long: setup ## whole runs on the other transport, of other services that die, … (about 4 minutes)
+test-long: setup ## whole runs on the other transport, of other services that die, …
 	$(BIN)/pytest -n 2 --dist worksteal -m long
 
 test-vllm: setup-vllm ## what runs on vLLM: engines, teacher, updates under load, a run (about 4 minutes)
@@ -81,7 +81,7 @@ test-vllm-long: setup-vllm ## further runs on vLLM, and its server (about 8 minu
 test-ray: setup-ray ## what runs on Ray Serve: calls, kills, scaling, whole runs (about 8 minutes)
 	$(BIN)/pytest -m ray tests/on_ray
 
-test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value, a step (about 1 minute)
+test-chart: setup setup-chart ## the Helm chart: schemas, policies, the call graph, every misspelt value, a step (about 1.5 minutes)
 	$(CHART)/bin/pytest -n 2 -m chart tests/chart tests/images
 
 test-crds: setup-chart ## custom resources against their controllers' definitions, in the folder RLSD_TEST_CRDS
