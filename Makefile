@@ -66,7 +66,7 @@ check: setup ## format, lint, types, import layers, generated code up to date
 
 test: setup ## unit, contract, integration tests, then whole runs (about 14 minutes)
 	$(BIN)/pytest -n 2
-	$(BIN)/pytest -n 3 --dist worksteal -m 'slow and not long and not vllm and not ray'
+	$(BIN)/pytest -n 2 --dist worksteal -m 'slow and not long and not vllm and not ray'
 
 test-long: setup ## whole runs on the other transport, of other services that die, …
 	$(BIN)/pytest -n 2 --dist worksteal -m long
