@@ -72,7 +72,8 @@ async def start(config: RunConfig, *, bind: str, metrics: str | None) -> bool:
         stages: Stages = calls
         if config.run.transport == "redis":
             activity.enter(State.WAITING_FOR_QUEUES, "Redis to answer")
-            stages = await _queued(config, addresses, traces, stack)
+            async with activity.beating(Part.LOOP):  # the wait has a deadline
+                stages = await _queued(config, addresses, traces, stack)
         evaluator = None
         if config.data.held_out is not None:
             held_out = _load(config, config.data.held_out, limit=config.evaluation.limit).prompts
