@@ -2,8 +2,8 @@
 
 The same as in `services/learner/gathering.py`, to which `benchmarks/asynchrony.py` holds it:
 admission happens only while the learner gathers, up to `credit_limit`; any `groups_per_step` groups
-that are back make a batch, lowest indices first, rejected ones included; credits return before the training;
-staleness is checked when a group is consumed.
+that are back make a batch, lowest indices first, rejected ones included; credits return before the
+training; staleness is checked when a group is consumed.
 """
 
 from __future__ import annotations
